@@ -1,0 +1,19 @@
+import { defineConfig, type Options } from 'tsup';
+
+/**
+ * The one build configuration of every package: ESM only, one entry per `exports` key, declarations by
+ * the pinned TypeScript. Leaving tsup means changing this file (ADR 0001).
+ */
+export function packageBuild(options: { entries: Record<string, string> }): Options | Options[] {
+  return defineConfig({
+    entry: options.entries,
+    format: ['esm'],
+    target: 'node20',
+    platform: 'node',
+    dts: { compilerOptions: { composite: false, rewriteRelativeImportExtensions: false, allowImportingTsExtensions: true, customConditions: [] } },
+    sourcemap: true,
+    clean: true,
+    splitting: true,
+    treeshake: true,
+  }) as Options;
+}
