@@ -10,7 +10,14 @@ export function packageBuild(options: { entries: Record<string, string> }): Opti
     format: ['esm'],
     target: 'node20',
     platform: 'node',
-    dts: { compilerOptions: { composite: false, rewriteRelativeImportExtensions: false, allowImportingTsExtensions: true, customConditions: [] } },
+    dts: {
+      compilerOptions: {
+        composite: false,
+        rewriteRelativeImportExtensions: false,
+        allowImportingTsExtensions: true,
+        customConditions: [],
+      },
+    },
     sourcemap: true,
     clean: true,
     splitting: true,
