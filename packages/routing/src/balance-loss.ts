@@ -1,0 +1,97 @@
+/**
+ * @file Balance losses as additive statistics.
+ *
+ * A loss is three functions: `statistics` of one layer's gate (a vector of host counts and a vector of device sums, both
+ * *additive* over micro-batches and ranks), `value` of the reduced statistics of all layers, and `gradient`, which needs only the
+ * reduced counts, so that a training step never waits for the device to learn a loss.
+ *
+ * Letters: `T` tokens, `E` experts, `L` layers.
+ */
+import { MoebiusError } from '@moebius/core';
+import type { Tensor1D, Tensor2D } from '@moebius/tensor';
+
+import type { DispatchPlan } from './dispatch-plan.ts';
+import type { GateConfig } from './gate-config.ts';
+
+/** What a loss sees of one layer's gate. Tensors are borrowed. */
+export interface GateObservation {
+  /** The gate. */
+  readonly config: GateConfig;
+  /** Who went where. */
+  readonly plan: DispatchPlan;
+  /** float32 `[T, E]`. */
+  readonly logits: Tensor2D;
+  /** float32 `[T, E]`, score of every expert before selection: softmax rows sum to 1. */
+  readonly scores: Tensor2D;
+  /** Uint8Array `[T]`, 0 leaves a token out of the loss (padding). */
+  readonly mask?: Uint8Array;
+}
+
+/** Statistics of one layer on this process. Both vectors add up over micro-batches and ranks. */
+export interface LossStatistics {
+  /** Known on the host at once. */
+  readonly counts: Float64Array;
+  /** float32, on the device until somebody wants the value; caller owns. */
+  readonly sums: Tensor1D;
+}
+
+/** Statistics of one layer, on the host, possibly added over micro-batches and ranks. */
+export interface HostStatistics {
+  /** Same layout as {@link LossStatistics.counts}. */
+  readonly counts: Float64Array;
+  /** Same layout as {@link LossStatistics.sums}. */
+  readonly sums: Float64Array;
+}
+
+/** Where a gradient is asked for. */
+export interface LossGradientOptions {
+  /** Reduced counts of every layer of the model that has this loss, in layer order. */
+  readonly counts: readonly Float64Array[];
+  /** Position of the observed layer in `counts`. */
+  readonly layer: number;
+  /** Multiplies the gradient: coefficient, loss scale. */
+  readonly scale: number;
+}
+
+/** Gradient of a loss for one layer's gate; caller owns the tensors. Feed it to `gateBackward`. */
+export interface LossGradient {
+  /** float32 `[T, E]`. */
+  readonly dlogits?: Tensor2D;
+  /** float32 `[T, E]`. */
+  readonly dscores?: Tensor2D;
+}
+
+/** A loss on the gates of a model, by value. */
+export interface BalanceLoss {
+  /** Name in metrics, as in `load-balance`. */
+  readonly name: string;
+  /** Additive statistics of one layer. Borrows the observation; caller owns `sums`. */
+  statistics(observation: GateObservation): LossStatistics;
+  /** Value of the loss for reduced statistics of all layers, without coefficient. 0 when there are no tokens. */
+  value(layers: readonly HostStatistics[]): number;
+  /** Gradient of `scale · value` for one layer's `[T, E]` logits or scores. Caller owns the tensors. */
+  gradient(observation: GateObservation, options: LossGradientOptions): LossGradient;
+}
+
+/**
+ * Checks and freezes a balance loss.
+ *
+ * @param definition - the loss; the conformance kit `describeBalanceLoss` checks that gradient and value agree
+ * @throws `plugin` naming every fault
+ */
+export function defineBalanceLoss(definition: BalanceLoss): BalanceLoss {
+  const faults: string[] = [];
+  if (typeof definition.name !== 'string' || definition.name === '')
+    faults.push('name: must be a non-empty string');
+  for (const name of ['statistics', 'value', 'gradient'] as const) {
+    if (typeof definition[name] !== 'function') faults.push(`${name}: must be a function`);
+  }
+  if (faults.length > 0) {
+    throw new MoebiusError({
+      code: 'plugin',
+      message: `balance loss "${String(definition.name)}": ${faults.join('; ')}`,
+      details: { name: String(definition.name), faults },
+    });
+  }
+  return Object.freeze({ ...definition });
+}

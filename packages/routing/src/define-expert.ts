@@ -1,0 +1,146 @@
+/**
+ * @file Experts as kinds: what an expert computes, which parameters it has, and how its neurons lie in them.
+ *
+ * Parameters are per expert, never one stacked tensor: a unit that can be moved, saved, permuted and sharded. All FFN
+ * matrices are stored `[F, D]`, so a neuron is a contiguous row and a prefix of neurons is a slice.
+ *
+ * Letters: `R` rows of one expert, `T` tokens, `D` model width, `F` hidden width, `N` routed pairs.
+ */
+import { MoebiusError } from '@moebius/core';
+import type { Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
+
+import type { DispatchPlan } from './dispatch-plan.ts';
+
+/** Tensors of one expert by part name. */
+export interface ExpertParameters {
+  readonly [part: string]: Tensor;
+}
+
+/** Gradients of one expert by part name. */
+export interface ExpertGradients {
+  readonly [part: string]: Tensor;
+}
+
+/** An axis of a part: `F` neurons or `D` model width. */
+export type PartAxis = 'F' | 'D';
+
+/** Sizes of one expert. */
+export interface ExpertSize {
+  /** Model width `D`. */
+  readonly modelWidth: number;
+  /** Hidden width `F`; 0 for kinds without neurons. */
+  readonly hiddenWidth: number;
+}
+
+/** What a kind's forward returns. Caller owns both. */
+export interface ExpertForward {
+  /** float32 `[R, D]`. */
+  readonly value: Tensor2D;
+  /** A tree of tensors and plain data for `backward`; free with `disposeTree`. */
+  readonly saved: unknown;
+}
+
+/** What a kind's backward returns. Caller owns every tensor. */
+export interface ExpertBackward {
+  /** float32 `[R, D]`, gradient of the rows. */
+  readonly dx: Tensor2D;
+  /** Gradient of every part. */
+  readonly parameters: ExpertGradients;
+}
+
+/** What a fused layer's backward returns. Caller owns every tensor. */
+export interface FusedBackward {
+  /** float32 `[T, D]`. */
+  readonly dx: Tensor2D;
+  /** float32 `[N]`. */
+  readonly dweights: Tensor1D;
+  /** `[E]`, gradient of every part of every expert; zeros without rows. */
+  readonly experts: readonly ExpertGradients[];
+}
+
+/** All experts of a layer in one operation, for kinds that have one. Same meaning as the general path. */
+export interface FusedLayer {
+  /** `x` `[T, D]`, `weights` `[N]`, one entry of parts per expert → `y` `[T, D]`. */
+  forward(
+    x: Tensor2D,
+    weights: Tensor1D,
+    options: { readonly experts: readonly ExpertParameters[]; readonly plan: DispatchPlan },
+  ): ExpertForward;
+  /** `dy` `[T, D]` → gradients. */
+  backward(saved: unknown, dy: Tensor2D): FusedBackward;
+}
+
+/** A kind of expert, by value. Experts of one kind differ only in their parameters. */
+export interface ExpertKind {
+  /** Unique name including options, as in `gated-silu`. Equal names mean equal mathematics. */
+  readonly kind: string;
+  /** Axes of every parameter, as in `{ gate: ['F', 'D'] }`. */
+  readonly parts: Readonly<Record<string, readonly PartAxis[]>>;
+  /** The axis along which neurons lie, or null when the kind has no neurons. */
+  readonly neuronAxis: 'F' | null;
+  /** `x` float32 `[R, D]`, R ≥ 1, and the parts → `[R, D]`. Borrows in, owned out. */
+  forward(x: Tensor2D, parameters: ExpertParameters): ExpertForward;
+  /** `dy` float32 `[R, D]` → gradients. Borrows in, owned out. */
+  backward(saved: unknown, dy: Tensor2D): ExpertBackward;
+  /** Floating-point operations of one forward over `rows` rows. */
+  flops(rows: number, size: ExpertSize): number;
+  /** A whole layer of experts of this kind and one shape in one operation. */
+  readonly fused?: FusedLayer;
+}
+
+/**
+ * Checks and freezes a kind of expert.
+ *
+ * @param definition - the kind; `backward` must match `forward` (the conformance kit `describeExpert` checks it)
+ * @returns the same kind, frozen
+ * @throws `plugin` naming every fault
+ */
+export function defineExpert(definition: ExpertKind): ExpertKind {
+  const faults: string[] = [];
+  if (typeof definition.kind !== 'string' || definition.kind === '')
+    faults.push('kind: must be a non-empty string');
+  for (const name of ['forward', 'backward', 'flops'] as const) {
+    if (typeof definition[name] !== 'function') faults.push(`${name}: must be a function`);
+  }
+  const axes = Object.entries(definition.parts ?? {});
+  for (const [part, list] of axes) {
+    if (list.length === 0 || list.some((axis) => axis !== 'F' && axis !== 'D')) {
+      faults.push(`parts.${part}: must list axes F or D, got [${list.join(', ')}]`);
+    }
+  }
+  const hasNeurons = axes.some(([, list]) => list.includes('F'));
+  if (hasNeurons !== (definition.neuronAxis === 'F')) {
+    faults.push(
+      `neuronAxis: must be ${hasNeurons ? "'F'" : 'null'} for these parts, got ${String(definition.neuronAxis)}`,
+    );
+  }
+  if (faults.length > 0) {
+    throw new MoebiusError({
+      code: 'plugin',
+      message: `expert kind "${String(definition.kind)}": ${faults.join('; ')}`,
+      details: { kind: String(definition.kind), faults },
+    });
+  }
+  return Object.freeze({ ...definition });
+}
+
+/** Shape of a part for a size, as in `[F, D]` → `[128, 64]`. */
+export function partShape(kind: ExpertKind, part: string, size: ExpertSize): number[] {
+  const axes = kind.parts[part];
+  if (axes === undefined) {
+    throw new MoebiusError({
+      code: 'registry',
+      message: `part of ${kind.kind}: must be one of ${Object.keys(kind.parts).join(', ')}, got "${part}"`,
+      details: { kind: kind.kind, part, known: Object.keys(kind.parts) },
+    });
+  }
+  return axes.map((axis) => (axis === 'F' ? size.hiddenWidth : size.modelWidth));
+}
+
+/** Parameters of one expert of a kind. */
+export function countExpertParameters(kind: ExpertKind, size: ExpertSize): number {
+  return Object.keys(kind.parts).reduce(
+    (sum, part) => sum + partShape(kind, part, size).reduce((product, length) => product * length, 1),
+    0,
+  );
+}
