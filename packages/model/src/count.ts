@@ -1,0 +1,159 @@
+/**
+ * @file How large and how expensive a configuration is, as closed formulas: nothing is built.
+ *
+ * All results are integers. Parameters are counted once (a tied head adds none). Floating point operations are
+ * those of the matrix products, 2·m·n·k each, and of causal attention (only the positions a query may see); norms,
+ * activations, RoPE and softmax are not counted (below 2 % from D = 256 on). A training step is three forward
+ * passes: backward makes two products of each one.
+ *
+ * Letters: `B` batch · `S` sequence · `D` model width · `F` expert width · `E` experts · `K` top-k · `H` query heads ·
+ * `J` key/value heads · `C` head width · `V` vocabulary · `L` layers.
+ */
+import { isSparseLayer, type ModelConfig } from './config.ts';
+
+const floatBytes = 4;
+
+/** How many parameters the model has. A tied head is counted once. */
+export function countParameters(config: ModelConfig): number {
+  return sumParameters(config, config.num_experts);
+}
+
+/**
+ * How many parameters one token touches: of each sparse layer its router and `num_experts_per_tok` experts.
+ * Both embeddings are included, as in the published "A3B" style counts.
+ */
+export function countActiveParameters(config: ModelConfig): number {
+  return sumParameters(config, config.num_experts_per_tok);
+}
+
+/** What {@link estimateFlops} is asked for. */
+export interface FlopsQuery {
+  /** Sequences. Default 1. */
+  readonly batch?: number;
+  /** New tokens per sequence. */
+  readonly sequence: number;
+  /** Tokens already in the KV cache (decoding). Default 0. */
+  readonly past?: number;
+}
+
+/** Floating point operations, integers. */
+export interface FlopsEstimate {
+  /** One forward pass over the whole batch. */
+  readonly forward: number;
+  /** Forward and backward over the whole batch: three times `forward`. */
+  readonly train: number;
+  /** `forward` divided by the tokens of the batch, rounded. */
+  readonly forwardPerToken: number;
+  /** `train` divided by the tokens of the batch, rounded. */
+  readonly trainPerToken: number;
+}
+
+/**
+ * Floating point operations of matrix products and causal attention.
+ *
+ * @param config - the model
+ * @param query - batch, new tokens per sequence and cached tokens
+ */
+export function estimateFlops(config: ModelConfig, query: FlopsQuery): FlopsEstimate {
+  const { batch = 1, sequence, past = 0 } = query;
+  const tokens = batch * sequence;
+  const visiblePairs = batch * (sequence * past + (sequence * (sequence + 1)) / 2);
+  const attentionPerPair = 4 * config.num_attention_heads * config.head_dim;
+  const weights = matrixWeights(config, config.num_experts_per_tok);
+  const forward = 2 * tokens * weights + config.num_hidden_layers * attentionPerPair * visiblePairs;
+  return {
+    forward,
+    train: 3 * forward,
+    forwardPerToken: Math.round(forward / tokens),
+    trainPerToken: Math.round((3 * forward) / tokens),
+  };
+}
+
+/** What {@link estimateBytes} is asked for. */
+export interface BytesQuery {
+  /** Sequences. Default 1. */
+  readonly batch?: number;
+  /** Tokens per sequence; for a cache, the positions it has room for. */
+  readonly sequence: number;
+}
+
+/** Bytes of tensors, all float32, integers. */
+export interface BytesEstimate {
+  /** Weights. */
+  readonly parameters: number;
+  /** Gradients of one step, when all of them are alive. */
+  readonly gradients: number;
+  /** Both moments of AdamW. */
+  readonly optimizer: number;
+  /** What forward saves for backward (native kernels), without the loss. */
+  readonly activations: number;
+  /** Logits and their gradient. */
+  readonly logits: number;
+  /** A KV cache with room for `sequence` positions of each of `batch` sequences. */
+  readonly kvCache: number;
+  /** Everything a training step holds: all of the above but the cache. */
+  readonly train: number;
+  /** Everything generation holds: weights and cache. */
+  readonly generate: number;
+}
+
+/**
+ * Bytes that training and generation hold in tensors. Tokens counts are exact for dropless top-k routing.
+ *
+ * @param config - the model
+ * @param query - batch and sequence
+ */
+export function estimateBytes(config: ModelConfig, query: BytesQuery): BytesEstimate {
+  const { batch = 1, sequence } = query;
+  const tokens = batch * sequence;
+  const parameters = floatBytes * countParameters(config);
+  const logits = 2 * floatBytes * tokens * config.vocab_size;
+  const activations = floatBytes * tokens * savedFloatsPerToken(config);
+  const keyWidth = config.num_key_value_heads * config.head_dim;
+  const kvCache = floatBytes * 2 * config.num_hidden_layers * batch * sequence * keyWidth;
+  return {
+    parameters,
+    gradients: parameters,
+    optimizer: 2 * parameters,
+    activations,
+    logits,
+    kvCache,
+    train: 4 * parameters + activations + logits,
+    generate: parameters + kvCache,
+  };
+}
+
+/** Parameters with `experts` of each sparse layer's experts counted. */
+function sumParameters(config: ModelConfig, experts: number): number {
+  const norms =
+    config.num_hidden_layers * (2 * config.hidden_size + 2 * config.head_dim) + config.hidden_size;
+  const embedding = config.vocab_size * config.hidden_size;
+  const head = config.tie_word_embeddings ? 0 : embedding;
+  return embedding + norms + layerWeights(config, experts) + head;
+}
+
+/** Weights that take part in matrix products: everything but the norms and the embedding, the head always. */
+function matrixWeights(config: ModelConfig, experts: number): number {
+  return layerWeights(config, experts) + config.vocab_size * config.hidden_size;
+}
+
+/** Matrices of all layers: attention, routers, `experts` experts of each sparse layer, dense feed-forwards. */
+function layerWeights(config: ModelConfig, experts: number): number {
+  const { hidden_size: width, num_hidden_layers: layers } = config;
+  const queryWidth = config.num_attention_heads * config.head_dim;
+  const keyWidth = config.num_key_value_heads * config.head_dim;
+  const sparse = countSparseLayers(config);
+  const attention = layers * width * (2 * queryWidth + 2 * keyWidth);
+  const moe = sparse * width * (config.num_experts + 3 * experts * config.moe_intermediate_size);
+  const dense = (layers - sparse) * 3 * width * config.intermediate_size;
+  return attention + moe + dense;
+}
+
+function countSparseLayers(config: ModelConfig): number {
+  return Array.from({ length: config.num_hidden_layers }, (_, layer) => layer).filter((layer) =>
+    isSparseLayer(config, layer),
+  ).length;
+}
+function savedFloatsPerToken(config: ModelConfig): number {
+  return config.hidden_size;
+}
