@@ -83,5 +83,5 @@ export class MoebiusError extends Error {
  */
 export function isMoebiusError(value: unknown, code?: ErrorCode): value is MoebiusError {
   if (typeof value !== 'object' || value === null || !(marker in value)) return false;
-  return code === undefined || (value as MoebiusError).code === code;
+  return code === undefined || (value as unknown as MoebiusError).code === code;
 }
