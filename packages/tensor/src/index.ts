@@ -1,1 +1,53 @@
-export {};
+export { createEngine, currentEngine } from './engine/create-engine.ts';
+export type { Engine, EngineName, EngineOptions } from './engine/create-engine.ts';
+export { setupEngine } from './setup/setup-engine.ts';
+export type { SetupOptions, SetupReport } from './setup/setup-engine.ts';
+export {
+  cloneTensor,
+  cloneTree,
+  countTensors,
+  defineOp,
+  disposeTree,
+  listTensors,
+  mapTree,
+  readHost,
+  readHostSync,
+  replaceTree,
+  runOp,
+  tidy,
+} from './ownership.ts';
+export type { TensorTree } from './ownership.ts';
+export * from './tfjs.ts';
+export { assertCount, assertDivides, assertShape } from './ops/assert-shape.ts';
+export type { Dims } from './ops/assert-shape.ts';
+export { combineRows, combineRowsBackward, combineRowsForward } from './ops/combine-rows.ts';
+export type { CombineRowsGradients, CombineRowsSaved } from './ops/combine-rows.ts';
+export { embedding, embeddingBackward, embeddingForward } from './ops/embedding.ts';
+export type { EmbeddingGradients, EmbeddingSaved } from './ops/embedding.ts';
+export { gatherRows, gatherRowsBackward, gatherRowsForward } from './ops/gather-rows.ts';
+export type { GatherRowsGradients, GatherRowsSaved } from './ops/gather-rows.ts';
+export { gatherScores, gatherScoresBackward, gatherScoresForward } from './ops/gather-scores.ts';
+export type { GatherScoresGradients, GatherScoresSaved } from './ops/gather-scores.ts';
+export { toHostIndex, toIndexTensor } from './ops/index-tensor.ts';
+export type { IndexTensor } from './ops/index-tensor.ts';
+export { linear, linearBackward, linearForward } from './ops/linear.ts';
+export type { LinearGradients, LinearSaved } from './ops/linear.ts';
+export { runOnTape } from './ops/pair.ts';
+export type { Forward, OperationPair } from './ops/pair.ts';
+export { rmsNorm, rmsNormBackward, rmsNormForward } from './ops/rms-norm.ts';
+export type { RmsNormGradients, RmsNormOptions, RmsNormSaved } from './ops/rms-norm.ts';
+export { assertRowPlan, countPairs, planRows } from './ops/row-plan.ts';
+export type { RowPlan } from './ops/row-plan.ts';
+export {
+  softmaxCrossEntropy,
+  softmaxCrossEntropyBackward,
+  softmaxCrossEntropyForward,
+} from './ops/softmax-cross-entropy.ts';
+export type {
+  SoftmaxCrossEntropyGradients,
+  SoftmaxCrossEntropyOptions,
+  SoftmaxCrossEntropySaved,
+  SoftmaxCrossEntropyValue,
+} from './ops/softmax-cross-entropy.ts';
+export { topK, topKBackward, topKForward } from './ops/top-k.ts';
+export type { TopKGradients, TopKSaved, TopKValue } from './ops/top-k.ts';

@@ -1,0 +1,85 @@
+/** @file Loads the native engine: the addon from the cache, TensorFlow.js's own kernels and backend class around it. */
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+
+import * as tf from '@tensorflow/tfjs';
+
+import { messageOf, setupError } from '../setup/errors.ts';
+import { addonFile } from '../setup/layout.ts';
+import { type SetupOptions, planEngine } from '../setup/setup-engine.ts';
+import { findDamage, readStamp } from '../setup/stamp.ts';
+import { prepareLoadEnvironment } from './process-environment.ts';
+
+/** A loaded native engine. */
+export interface LoadedNative {
+  readonly backendName: 'tensorflow';
+  /** TensorFlow's version, as the library reports it. */
+  readonly tensorflow: string;
+  readonly fused: boolean;
+  readonly fusedProblem: string;
+}
+
+interface BackendModule {
+  readonly NodeJSKernelBackend: new (addon: unknown, packageName: string) => tf.KernelBackend;
+}
+
+/**
+ * Checks that the engine is in the cache, loads it and makes it TensorFlow.js's current backend.
+ *
+ * @param options - where to look
+ * @param threads - threads inside one operation
+ * @throws `engine` when it is missing, damaged or does not load
+ */
+export function loadNative(options: SetupOptions, threads: number | undefined): LoadedNative {
+  const plan = planEngine(options);
+  for (const [name, folder] of [
+    ['TensorFlow library', plan.layout.library],
+    ['addon', plan.layout.addon],
+  ] as const) {
+    const damage = findDamage(folder, (path) => !path.startsWith('include/'));
+    if (damage === undefined) continue;
+    throw setupError(
+      'cache',
+      `${name}: must be set up in ${folder}, got ${damage} (npx @moebius/tensor setup)`,
+      undefined,
+      { folder },
+    );
+  }
+  prepareLoadEnvironment({ threads });
+  restoreRemovedUtilities();
+  const require = createRequire(join(plan.sources.tfjsNode, 'package.json'));
+  let addon: { readonly TF_Version: string };
+  try {
+    addon = require(join(plan.layout.addon, addonFile)) as typeof addon;
+  } catch (error) {
+    throw setupError(
+      'load',
+      `addon: must load from ${plan.layout.addon}, got ${messageOf(error)} (npx @moebius/tensor setup --force)`,
+      error,
+    );
+  }
+  require('./dist/register_all_kernels');
+  const { NodeJSKernelBackend } = require('./dist/nodejs_kernel_backend') as BackendModule;
+  // The package name matters: '…-gpu' would claim a GPU device name for a CPU library.
+  tf.registerBackend('tensorflow', () => new NodeJSKernelBackend(addon, '@tensorflow/tfjs-node'), 3);
+  if (!(tf.setBackend('tensorflow') as unknown as boolean)) {
+    throw setupError(
+      'load',
+      'native engine: its backend must start, got a refusal from TensorFlow.js (npx @moebius/tensor doctor)',
+    );
+  }
+  const made = readStamp(plan.layout.addon)?.made ?? {};
+  return {
+    backendName: 'tensorflow',
+    tensorflow: addon.TF_Version,
+    fused: made['fused'] === true,
+    fusedProblem: String(made['fusedProblem'] ?? ''),
+  };
+}
+
+/** tfjs-node calls `util.isNullOrUndefined` and `util.isArray`, which Node 23 removed. */
+function restoreRemovedUtilities(): void {
+  const util = createRequire(import.meta.url)('node:util') as Record<string, unknown>;
+  util['isNullOrUndefined'] ??= (value: unknown): boolean => value === null || value === undefined;
+  util['isArray'] ??= Array.isArray;
+}
