@@ -12,7 +12,12 @@ function philoxOracle(counter: readonly bigint[], key: readonly bigint[]): bigin
   for (let round = 0; round < 10; round += 1) {
     const product0 = 0xd2511f53n * c0;
     const product1 = 0xcd9e8d57n * c2;
-    [c0, c1, c2, c3] = [(product1 / PRIME) ^ c1 ^ k0, product1 % PRIME, (product0 / PRIME) ^ c3 ^ k1, product0 % PRIME];
+    [c0, c1, c2, c3] = [
+      (product1 / PRIME) ^ c1 ^ k0,
+      product1 % PRIME,
+      (product0 / PRIME) ^ c3 ^ k1,
+      product0 % PRIME,
+    ];
     k0 = (k0 + 0x9e3779b9n) % PRIME;
     k1 = (k1 + 0xbb67ae85n) % PRIME;
   }
@@ -34,7 +39,8 @@ const PUBLISHED: readonly (readonly [string, string, string])[] = [
 
 const hex = (text: string): number[] => text.split(' ').map((word) => Number.parseInt(word, 16));
 const word = fc.integer({ min: 0, max: 0xffffffff });
-const words = (length: number): fc.Arbitrary<number[]> => fc.array(word, { minLength: length, maxLength: length });
+const words = (length: number): fc.Arbitrary<number[]> =>
+  fc.array(word, { minLength: length, maxLength: length });
 
 describe('philoxInto', () => {
   it.each(PUBLISHED)('gives the published answer for counter %s and key %s', (counter, key, answer) => {
@@ -60,7 +66,18 @@ describe('philoxInto', () => {
 
 describe('digestWords', () => {
   it('tells apart words that differ only by trailing zeros or by length', () => {
-    const digests = [[], [0], [0, 0], [0, 0, 0], [0, 0, 0, 0], [1], [0, 1], [1, 0], [0x80000000], [0x80000000, 1]];
+    const digests = [
+      [],
+      [0],
+      [0, 0],
+      [0, 0, 0],
+      [0, 0, 0, 0],
+      [1],
+      [0, 1],
+      [1, 0],
+      [0x80000000],
+      [0x80000000, 1],
+    ];
     const seen = new Set(digests.map((list) => digestWords(Uint32Array.from(list)).join()));
     expect(seen.size).toBe(digests.length);
   });
@@ -85,7 +102,9 @@ describe('portableLog', () => {
   it('is within a few units in the last place of the true logarithm', () => {
     fc.assert(
       fc.property(fc.double({ min: 1e-17, max: 1, noNaN: true }), (x) => {
-        expect(Math.abs(portableLog(x) - Math.log(x))).toBeLessThanOrEqual(1e-15 * Math.max(1, Math.abs(Math.log(x))));
+        expect(Math.abs(portableLog(x) - Math.log(x))).toBeLessThanOrEqual(
+          1e-15 * Math.max(1, Math.abs(Math.log(x))),
+        );
       }),
     );
   });
