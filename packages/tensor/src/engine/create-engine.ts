@@ -27,6 +27,8 @@ export interface EngineOptions {
   readonly threads?: number | undefined;
   /** Where the native engine lies; default the per-user cache. */
   readonly cacheFolder?: string | undefined;
+  /** Further folders to look for tfjs-node-gpu in, for example the user's project. */
+  readonly resolveFrom?: readonly string[] | undefined;
   /** Receives one line for the user: the engine's description, or why native was not taken. */
   readonly onMessage?: ((line: string) => void) | undefined;
 }
@@ -151,7 +153,10 @@ async function startBest(options: EngineOptions): Promise<Engine> {
 }
 
 function startNative(options: EngineOptions, why: string): Engine {
-  const loaded = loadNative({ cacheFolder: options.cacheFolder }, options.threads);
+  const loaded = loadNative(
+    { cacheFolder: options.cacheFolder, resolveFrom: options.resolveFrom },
+    options.threads,
+  );
   const threads = options.threads ?? availableParallelism();
   const kernels = loaded.fused ? 'fused kernels' : `no fused kernels: ${loaded.fusedProblem}`;
   return {
