@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { isMoebiusError, MoebiusError } from './errors.ts';
+import { isMoebiusError, type MoebiusError } from './errors.ts';
 import { createRegistry, definePlugin, isPlugin, type Plugin } from './plugin.ts';
 
 const topK = definePlugin({ kind: 'router', name: 'top-k', pick: (): number => 1 });

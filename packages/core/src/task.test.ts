@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { isMoebiusError, MoebiusError } from './errors.ts';
+import { isMoebiusError, type MoebiusError } from './errors.ts';
 import { runAsync, runRanks, runSync, type Task, type Wait } from './task.ts';
 
 /** A wait that becomes ready after `wakeUps` blocks or promises; earlier wake-ups are early ones. */
