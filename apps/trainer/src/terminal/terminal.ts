@@ -1,0 +1,61 @@
+/**
+ * @file The terminal as a port: where lines go, whether it redraws, whether it has colours, whether a program reads it.
+ *
+ * Results go to stdout. With `--json` stdout carries JSON only, one object a line, and people's lines go nowhere.
+ * Warnings and errors go to stderr.
+ */
+
+/** What the commands write to. */
+export interface Terminal {
+  /** Whether a person sees it: lines may redraw themselves. */
+  readonly isInteractive: boolean;
+  /** Whether stdout carries JSON. */
+  readonly isJson: boolean;
+  /** Columns. */
+  readonly width: number;
+  /** A line for people; dropped with `--json`. */
+  line(text?: string): void;
+  /** An object for programs; dropped without `--json`. */
+  json(value: unknown): void;
+  /** A line on stderr, always. */
+  warn(text: string): void;
+  /** Emphasis, when there are colours. */
+  strong(text: string): string;
+  /** Less emphasis, when there are colours. */
+  faint(text: string): string;
+}
+
+/** What {@link createTerminal} is made from; `process` fits. */
+export interface TerminalSource {
+  /** Standard output. */
+  readonly stdout: { readonly isTTY?: boolean; readonly columns?: number; write(text: string): unknown };
+  /** Standard error. */
+  readonly stderr: { readonly isTTY?: boolean; write(text: string): unknown };
+  /** Environment: NO_COLOR, FORCE_COLOR, TERM and CI are looked at. */
+  readonly env: { readonly [name: string]: string | undefined };
+}
+
+/** A terminal over a process's streams. */
+export function createTerminal(source: TerminalSource, options: { readonly json?: boolean } = {}): Terminal {
+  const { json: isJson = false } = options;
+  const { stdout, stderr, env } = source;
+  const isInteractive = stdout.isTTY === true && env['TERM'] !== 'dumb' && !isSet(env['CI']) && !isJson;
+  const hasColours = !isSet(env['NO_COLOR']) && (isInteractive || isSet(env['FORCE_COLOR']));
+  const styled = (code: number, text: string): string =>
+    hasColours ? `\u001b[${code}m${text}\u001b[0m` : text;
+  return {
+    isInteractive,
+    isJson,
+    width: stdout.columns ?? 100,
+    line: (text = '') => void (isJson || stdout.write(`${text}\n`)),
+    json: (value) => void (isJson && stdout.write(`${JSON.stringify(value)}\n`)),
+    warn: (text) => void stderr.write(`${text}\n`),
+    strong: (text) => styled(1, text),
+    faint: (text) => styled(2, text),
+  };
+}
+
+/** NO_COLOR and its like count when present and not empty; `0` and `false` switch FORCE_COLOR and CI off. */
+function isSet(value: string | undefined): boolean {
+  return value !== undefined && value !== '' && value !== '0' && value !== 'false';
+}
