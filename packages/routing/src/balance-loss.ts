@@ -7,9 +7,11 @@
  *
  * Letters: `T` tokens, `E` experts, `L` layers.
  */
-import { MoebiusError } from '@moebius/core';
+import { definePlugin } from '@moebius/core';
+import type { Plugin } from '@moebius/core';
 import type { Tensor1D, Tensor2D } from '@moebius/tensor';
 
+import { assertNoFaults, missingFunctions } from './definition-faults.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
 import type { GateConfig } from './gate-config.ts';
 
@@ -62,7 +64,9 @@ export interface LossGradient {
 }
 
 /** A loss on the gates of a model, by value. */
-export interface BalanceLoss {
+export interface BalanceLoss extends Plugin {
+  /** Extension point. */
+  readonly kind: 'balance-loss';
   /** Name in metrics, as in `load-balance`. */
   readonly name: string;
   /** Additive statistics of one layer. Borrows the observation; caller owns `sums`. */
@@ -79,19 +83,8 @@ export interface BalanceLoss {
  * @param definition - the loss; the conformance kit `describeBalanceLoss` checks that gradient and value agree
  * @throws `plugin` naming every fault
  */
-export function defineBalanceLoss(definition: BalanceLoss): BalanceLoss {
-  const faults: string[] = [];
-  if (typeof definition.name !== 'string' || definition.name === '')
-    faults.push('name: must be a non-empty string');
-  for (const name of ['statistics', 'value', 'gradient'] as const) {
-    if (typeof definition[name] !== 'function') faults.push(`${name}: must be a function`);
-  }
-  if (faults.length > 0) {
-    throw new MoebiusError({
-      code: 'plugin',
-      message: `balance loss "${String(definition.name)}": ${faults.join('; ')}`,
-      details: { name: String(definition.name), faults },
-    });
-  }
-  return Object.freeze({ ...definition });
+export function defineBalanceLoss(definition: Omit<BalanceLoss, 'kind'>): BalanceLoss {
+  const faults = missingFunctions(definition, ['statistics', 'value', 'gradient']);
+  assertNoFaults(`balance loss "${String(definition.name)}"`, faults);
+  return definePlugin({ ...definition, kind: 'balance-loss' });
 }

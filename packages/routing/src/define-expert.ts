@@ -6,9 +6,11 @@
  *
  * Letters: `R` rows of one expert, `T` tokens, `D` model width, `F` hidden width, `N` routed pairs.
  */
-import { MoebiusError } from '@moebius/core';
+import { MoebiusError, definePlugin } from '@moebius/core';
+import type { Plugin } from '@moebius/core';
 import type { Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
 
+import { assertNoFaults, missingFunctions } from './definition-faults.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
 
 /** Tensors of one expert by part name. */
@@ -71,9 +73,11 @@ export interface FusedLayer {
 }
 
 /** A kind of expert, by value. Experts of one kind differ only in their parameters. */
-export interface ExpertKind {
+export interface ExpertKind extends Plugin {
+  /** Extension point. */
+  readonly kind: 'expert';
   /** Unique name including options, as in `gated-silu`. Equal names mean equal mathematics. */
-  readonly kind: string;
+  readonly name: string;
   /** Axes of every parameter, as in `{ gate: ['F', 'D'] }`. */
   readonly parts: Readonly<Record<string, readonly PartAxis[]>>;
   /** The axis along which neurons lie, or null when the kind has no neurons. */
@@ -95,13 +99,8 @@ export interface ExpertKind {
  * @returns the same kind, frozen
  * @throws `plugin` naming every fault
  */
-export function defineExpert(definition: ExpertKind): ExpertKind {
-  const faults: string[] = [];
-  if (typeof definition.kind !== 'string' || definition.kind === '')
-    faults.push('kind: must be a non-empty string');
-  for (const name of ['forward', 'backward', 'flops'] as const) {
-    if (typeof definition[name] !== 'function') faults.push(`${name}: must be a function`);
-  }
+export function defineExpert(definition: Omit<ExpertKind, 'kind'>): ExpertKind {
+  const faults = missingFunctions(definition, ['forward', 'backward', 'flops']);
   const axes = Object.entries(definition.parts ?? {});
   for (const [part, list] of axes) {
     if (list.length === 0 || list.some((axis) => axis !== 'F' && axis !== 'D')) {
@@ -114,14 +113,8 @@ export function defineExpert(definition: ExpertKind): ExpertKind {
       `neuronAxis: must be ${hasNeurons ? "'F'" : 'null'} for these parts, got ${String(definition.neuronAxis)}`,
     );
   }
-  if (faults.length > 0) {
-    throw new MoebiusError({
-      code: 'plugin',
-      message: `expert kind "${String(definition.kind)}": ${faults.join('; ')}`,
-      details: { kind: String(definition.kind), faults },
-    });
-  }
-  return Object.freeze({ ...definition });
+  assertNoFaults(`expert kind "${String(definition.name)}"`, faults);
+  return definePlugin({ ...definition, kind: 'expert' });
 }
 
 /** Shape of a part for a size, as in `[F, D]` → `[128, 64]`. */
@@ -130,8 +123,8 @@ export function partShape(kind: ExpertKind, part: string, size: ExpertSize): num
   if (axes === undefined) {
     throw new MoebiusError({
       code: 'registry',
-      message: `part of ${kind.kind}: must be one of ${Object.keys(kind.parts).join(', ')}, got "${part}"`,
-      details: { kind: kind.kind, part, known: Object.keys(kind.parts) },
+      message: `part of ${kind.name}: must be one of ${Object.keys(kind.parts).join(', ')}, got "${part}"`,
+      details: { kind: kind.name, part, known: Object.keys(kind.parts) },
     });
   }
   return axes.map((axis) => (axis === 'F' ? size.hiddenWidth : size.modelWidth));

@@ -6,9 +6,11 @@
  *
  * Letters: `T` tokens, `D` model width, `N` routed pairs, `E` experts.
  */
-import type { Task } from '@moebius/core';
+import { definePlugin } from '@moebius/core';
+import type { Plugin, Task } from '@moebius/core';
 import type { Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
 
+import { assertNoFaults, missingFunctions } from './definition-faults.ts';
 import type { ExpertGradients, ExpertKind, ExpertParameters } from './define-expert.ts';
 import type { Route } from './route.ts';
 
@@ -24,6 +26,8 @@ export interface Lease {
 export interface ExpertSource {
   /** Number of experts `E` of a layer. */
   readonly experts: number;
+  /** Whether acquiring every expert costs nothing: executors may then fuse a layer and fill in zero gradients. */
+  readonly resident: boolean;
   /** The kind of one expert. */
   kind(expert: number): ExpertKind;
   /**
@@ -70,7 +74,7 @@ export interface ExecutorGradients {
   readonly hidden: Tensor2D;
   /** Gradient of the route's tensors. For `pairs`: `{ weights }`, float32 `[N]` in plan order. */
   readonly route: RouteGradients;
-  /** `[E]`, by part name; zeros for an expert without rows, `{}` for a kind without parameters. */
+  /** `[E]`, by part name; zeros for an expert without rows (`{}` when it was not acquired: absent means zero). */
   readonly experts: readonly ExpertGradients[];
 }
 
@@ -81,8 +85,10 @@ export type RouteGradients =
   | { readonly kind: 'merge'; readonly mix: Tensor2D };
 
 /** Runs experts on routed tokens, forward and backward. */
-export interface ExpertExecutor {
-  /** Name, for messages. */
+export interface ExpertExecutor extends Plugin {
+  /** Extension point. */
+  readonly kind: 'executor';
+  /** Name, for messages and configurations. */
   readonly name: string;
   /** Route kinds that it can run. */
   readonly accepts: readonly Route['kind'][];
@@ -95,6 +101,21 @@ export interface ExpertExecutor {
    * @param dy - float32 `[T, D]`
    */
   backward(saved: ExecutorSaved, dy: Tensor2D): Task<ExecutorGradients>;
+}
+
+/**
+ * Checks and freezes an executor.
+ *
+ * @param definition - the executor; the conformance kit `describeExecutor` checks it against a loop oracle
+ * @throws `plugin` naming every fault
+ */
+export function defineExecutor(definition: Omit<ExpertExecutor, 'kind'>): ExpertExecutor {
+  const faults = missingFunctions(definition, ['forward', 'backward']);
+  if (!Array.isArray(definition.accepts) || definition.accepts.length === 0) {
+    faults.push('accepts: must list at least one route kind');
+  }
+  assertNoFaults(`executor "${String(definition.name)}"`, faults);
+  return definePlugin({ ...definition, kind: 'executor' });
 }
 
 /** Every tensor of a set of gradients, in a fixed order, for reductions and tests. */

@@ -16,7 +16,7 @@
  * after top-k. DeepSeek-V2: groups by max, fill zero. DeepSeek-V3: sigmoid, selection bias, groups by top-2 sum,
  * renormalise, scale.
  */
-import { MoebiusError } from '@moebius/core';
+import { parseConfig, z } from '@moebius/core';
 
 /** How logits become scores. */
 export type GateScore = 'softmax' | 'sigmoid' | 'identity';
@@ -57,19 +57,32 @@ export interface GateConfig {
   readonly logitBias: boolean;
 }
 
-const scores: readonly GateScore[] = ['softmax', 'sigmoid', 'identity'];
-const known: readonly string[] = [
-  'experts',
-  'topK',
-  'score',
-  'scoreAfterTopK',
-  'selectionBias',
-  'groups',
-  'renormalise',
-  'renormaliseEpsilon',
-  'scale',
-  'logitBias',
-];
+const groupsSchema = z.strictObject({
+  count: z.int().min(1),
+  keep: z.int().min(1),
+  score: z.enum(['max', 'top2-sum']),
+  fill: z.enum(['zero', 'negative-infinity']),
+});
+
+/** Schema of {@link GateConfig}, for configurations that contain a gate. */
+export const gateConfigSchema: z.ZodType<GateConfig> = z
+  .strictObject({
+    experts: z.int().min(1),
+    topK: z.int().min(1),
+    score: z.enum(['softmax', 'sigmoid', 'identity']).default('softmax'),
+    scoreAfterTopK: z.boolean().default(false),
+    selectionBias: z.boolean().default(false),
+    groups: groupsSchema.nullable().default(null),
+    renormalise: z.boolean().default(false),
+    renormaliseEpsilon: z.number().min(0).default(0),
+    scale: z.number().default(1),
+    logitBias: z.boolean().default(false),
+  })
+  .superRefine((config, context) => {
+    for (const { path, message, remedy } of faultsTogether(config)) {
+      context.addIssue({ code: 'custom', path, message, params: { remedy } });
+    }
+  });
 
 /**
  * Validates a gate and fills defaults: softmax, no renormalisation, scale 1, no biases, no groups.
@@ -83,146 +96,44 @@ const known: readonly string[] = [
  * ```
  */
 export function parseGateConfig(value: unknown): GateConfig {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw faultError([`gate: must be an object, got ${value === null ? 'null' : typeof value}`]);
-  }
-  const faults: string[] = [];
-  const input = value as Record<string, unknown>;
-  for (const key of Object.keys(input)) {
-    if (!known.includes(key)) faults.push(`gate.${key}: must be one of ${known.join(', ')}`);
-  }
-  const experts = readInteger(input, 'experts', 1, faults);
-  const topK = readInteger(input, 'topK', 1, faults);
-  const config: GateConfig = {
-    experts,
-    topK,
-    score: readChoice(input, 'gate.score', 'score', scores, 'softmax', faults),
-    scoreAfterTopK: readFlag(input, 'scoreAfterTopK', faults),
-    selectionBias: readFlag(input, 'selectionBias', faults),
-    groups: readGroups(input['groups'], faults),
-    renormalise: readFlag(input, 'renormalise', faults),
-    renormaliseEpsilon: readNumber(input, 'renormaliseEpsilon', 0, faults),
-    scale: readNumber(input, 'scale', 1, faults),
-    logitBias: readFlag(input, 'logitBias', faults),
-  };
-  checkTogether(config, faults);
-  if (faults.length > 0) throw faultError(faults);
-  return Object.freeze(config);
+  return Object.freeze(parseConfig(gateConfigSchema, value, 'gate'));
 }
 
-function checkTogether(config: GateConfig, faults: string[]): void {
+interface GateFault {
+  readonly path: string[];
+  readonly message: string;
+  readonly remedy: string;
+}
+
+/** Faults between members: each of them is valid alone. */
+function faultsTogether(config: GateConfig): GateFault[] {
+  const faults: GateFault[] = [];
+  const add = (path: string, message: string, remedy: string): void => {
+    faults.push({ path: path.split('.'), message, remedy });
+  };
   const { experts, topK, groups } = config;
-  if (topK > experts)
-    faults.push(`gate.topK: must be at most experts ${experts}, got ${topK} (lower topK or add experts)`);
-  if (config.renormaliseEpsilon < 0) {
-    faults.push(`gate.renormaliseEpsilon: must be at least 0, got ${config.renormaliseEpsilon}`);
-  }
+  if (topK > experts) add('topK', `must be at most experts ${experts}`, 'lower topK or add experts');
   if (config.scoreAfterTopK && config.score === 'identity') {
-    faults.push("gate.scoreAfterTopK: must be false for score 'identity', got true (the two are the same)");
+    add('scoreAfterTopK', "must be false for score 'identity'", 'the two mean the same');
   }
   if (config.renormalise && config.score === 'identity') {
-    faults.push(
-      "gate.renormalise: must be false for score 'identity', got true (the sum of logits can be 0)",
-    );
+    add('renormalise', "must be false for score 'identity'", 'the sum of logits can be 0');
   }
-  if (groups === null || !(groups.count >= 1)) return;
-  if (experts % groups.count !== 0) {
-    faults.push(`gate.groups.count: must divide experts ${experts}, got ${groups.count}`);
-    return;
-  }
+  if (groups === null) return faults;
   const size = experts / groups.count;
-  if (groups.keep > groups.count) {
-    faults.push(`gate.groups.keep: must be at most groups.count ${groups.count}, got ${groups.keep}`);
-  } else if (groups.keep * size < topK) {
-    faults.push(
-      `gate.groups.keep: kept groups must hold topK ${topK} experts, got ${groups.keep} × ${size} (keep more groups)`,
+  if (!Number.isInteger(size))
+    add('groups.count', `must divide experts ${experts}`, 'change experts or count');
+  if (groups.keep > groups.count)
+    add('groups.keep', `must be at most groups.count ${groups.count}`, 'keep fewer groups');
+  else if (Number.isInteger(size) && groups.keep * size < topK) {
+    add(
+      'groups.keep',
+      `must keep topK ${topK} experts in groups of ${size}`,
+      'keep more groups or lower topK',
     );
   }
   if (groups.score === 'top2-sum' && size < 2) {
-    faults.push(`gate.groups.score: top2-sum needs groups of at least 2 experts, got ${size} (use max)`);
+    add('groups.score', `must be max for groups of ${size} expert`, 'top2-sum needs two experts in a group');
   }
-}
-
-function readGroups(value: unknown, faults: string[]): GateGroups | null {
-  if (value === undefined || value === null) return null;
-  if (typeof value !== 'object') {
-    faults.push(`gate.groups: must be an object or null, got ${typeof value}`);
-    return null;
-  }
-  const input = value as Record<string, unknown>;
-  const members = ['count', 'keep', 'score', 'fill'];
-  for (const key of Object.keys(input)) {
-    if (!members.includes(key)) faults.push(`gate.groups.${key}: must be one of ${members.join(', ')}`);
-  }
-  return Object.freeze({
-    count: readInteger(input, 'count', 1, faults, 'gate.groups'),
-    keep: readInteger(input, 'keep', 1, faults, 'gate.groups'),
-    score: readChoice(input, 'gate.groups.score', 'score', ['max', 'top2-sum'] as const, undefined, faults),
-    fill: readChoice(
-      input,
-      'gate.groups.fill',
-      'fill',
-      ['zero', 'negative-infinity'] as const,
-      undefined,
-      faults,
-    ),
-  });
-}
-
-function readInteger(
-  input: Record<string, unknown>,
-  key: string,
-  minimum: number,
-  faults: string[],
-  subject: string = 'gate',
-): number {
-  const value = input[key];
-  if (Number.isInteger(value) && (value as number) >= minimum) return value as number;
-  faults.push(`${subject}.${key}: must be an integer of at least ${minimum}, got ${show(value)}`);
-  return NaN;
-}
-
-function readNumber(input: Record<string, unknown>, key: string, fallback: number, faults: string[]): number {
-  const value = input[key] ?? fallback;
-  if (typeof value === 'number' && Number.isFinite(value)) return value;
-  faults.push(`gate.${key}: must be a finite number, got ${show(value)}`);
-  return fallback;
-}
-
-function readFlag(input: Record<string, unknown>, key: string, faults: string[]): boolean {
-  const value = input[key] ?? false;
-  if (typeof value === 'boolean') return value;
-  faults.push(`gate.${key}: must be true or false, got ${show(value)}`);
-  return false;
-}
-
-function readChoice<Choice extends string>(
-  input: Record<string, unknown>,
-  subject: string,
-  key: string,
-  choices: readonly Choice[],
-  fallback: Choice | undefined,
-  faults: string[],
-): Choice {
-  const value = input[key] ?? fallback;
-  const found = choices.find((choice) => choice === value);
-  if (found !== undefined) return found;
-  faults.push(`${subject}: must be one of ${choices.join(', ')}, got ${show(value)}`);
-  return choices[0] as Choice;
-}
-
-function show(value: unknown): string {
-  return typeof value === 'string'
-    ? `"${value}"`
-    : typeof value === 'object' && value !== null
-      ? 'an object'
-      : String(value);
-}
-
-function faultError(faults: readonly string[]): MoebiusError {
-  return new MoebiusError({
-    code: 'configuration',
-    message: faults.length === 1 ? (faults[0] ?? '') : `gate: ${faults.length} faults: ${faults.join('; ')}`,
-    details: { faults: [...faults] },
-  });
+  return faults;
 }
