@@ -15,6 +15,8 @@ export interface Terminal {
   readonly width: number;
   /** A line for people; dropped with `--json`. */
   line(text?: string): void;
+  /** Replaces the text of the line the cursor is on; only where {@link isInteractive}. */
+  redraw(text: string): void;
   /** An object for programs; dropped without `--json`. */
   json(value: unknown): void;
   /** A line on stderr, always. */
@@ -48,6 +50,7 @@ export function createTerminal(source: TerminalSource, options: { readonly json?
     isJson,
     width: stdout.columns ?? 100,
     line: (text = '') => void (isJson || stdout.write(`${text}\n`)),
+    redraw: (text) => void (isInteractive && stdout.write(`\r${text}\u001b[K`)),
     json: (value) => void (isJson && stdout.write(`${JSON.stringify(value)}\n`)),
     warn: (text) => void stderr.write(`${text}\n`),
     strong: (text) => styled(1, text),
