@@ -138,3 +138,48 @@ export type {
 } from './ops/softmax-cross-entropy.ts';
 export { topK, topKBackward, topKForward } from './ops/top-k.ts';
 export type { TopKGradients, TopKSaved, TopKValue } from './ops/top-k.ts';
+export type { Activation } from './ops/activation.ts';
+export { attention, attentionBackward, attentionForward } from './ops/attention.ts';
+export type {
+  AttentionGradients,
+  AttentionOptions,
+  AttentionSaved,
+  AttentionSizes,
+} from './ops/attention.ts';
+export { cachedAttention } from './ops/cached-attention.ts';
+export type { CachedAttentionOptions } from './ops/cached-attention.ts';
+export {
+  expertFeedForward,
+  expertFeedForwardBackward,
+  expertFeedForwardForward,
+} from './ops/expert-feed-forward.ts';
+export type {
+  ExpertFeedForwardGradients,
+  ExpertFeedForwardOptions,
+  ExpertFeedForwardSaved,
+} from './ops/expert-feed-forward.ts';
+export { feedForward, feedForwardBackward, feedForwardForward } from './ops/feed-forward.ts';
+export type { FeedForwardGradients, FeedForwardSaved, PlainWeights } from './ops/feed-forward.ts';
+export { fromTfjs } from './ops/from-tfjs.ts';
+export type { TfjsPair, TfjsSaved } from './ops/from-tfjs.ts';
+export {
+  gatedFeedForward,
+  gatedFeedForwardBackward,
+  gatedFeedForwardForward,
+} from './ops/gated-feed-forward.ts';
+export type {
+  FeedForwardOptions,
+  GatedFeedForwardGradients,
+  GatedFeedForwardSaved,
+  GatedWeights,
+} from './ops/gated-feed-forward.ts';
+export { globalNorm } from './ops/global-norm.ts';
+export type { GlobalNorm } from './ops/global-norm.ts';
+export { groupedMatmul, groupedMatmulBackward, groupedMatmulForward } from './ops/grouped-matmul.ts';
+export type { GroupedMatmulGradients, GroupedMatmulSaved } from './ops/grouped-matmul.ts';
+export { headNormRope, headNormRopeBackward, headNormRopeForward } from './ops/head-norm-rope.ts';
+export type { HeadNormRopeGradients, HeadNormRopeOptions, HeadNormRopeSaved } from './ops/head-norm-rope.ts';
+export { rotaryTable } from './ops/rotary.ts';
+export type { RotaryTable, RotaryTableOptions } from './ops/rotary.ts';
+export { createKvCache } from './cache/kv-cache.ts';
+export type { KvCache, KvCacheOptions, KvView } from './cache/kv-cache.ts';
