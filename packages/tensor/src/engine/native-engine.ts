@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
 
 import { messageOf, setupError } from '../setup/errors.ts';
-import { addonFile } from '../setup/layout.ts';
+import { addonFile, loaderFile } from '../setup/layout.ts';
 import { type SetupOptions, planEngine } from '../setup/setup-engine.ts';
 import { findDamage, readStamp } from '../setup/stamp.ts';
 import { prepareLoadEnvironment } from './process-environment.ts';
@@ -22,6 +22,14 @@ export interface LoadedNative {
 interface BackendModule {
   readonly NodeJSKernelBackend: new (addon: unknown, packageName: string) => tf.KernelBackend;
 }
+
+interface QuietLoader {
+  /** Loads a library; returns what it wrote to stderr meanwhile. */
+  load(path: string): string;
+}
+
+/** Lines that TensorFlow writes at every load, before its log level can be set. */
+const knownLines = /^WARNING: All log messages before absl::InitializeLog|oneDNN custom operations are on/;
 
 /**
  * Checks that the engine is in the cache, loads it and makes it TensorFlow.js's current backend.
@@ -50,6 +58,8 @@ export function loadNative(options: SetupOptions, threads: number | undefined): 
   const require = createRequire(join(plan.sources.tfjsNode, 'package.json'));
   let addon: { readonly TF_Version: string };
   try {
+    const loader = require(join(plan.layout.addon, loaderFile)) as QuietLoader;
+    printUnknownLines(loader.load(join(plan.layout.addon, addonFile)));
     addon = require(join(plan.layout.addon, addonFile)) as typeof addon;
   } catch (error) {
     throw setupError(
@@ -82,4 +92,9 @@ function restoreRemovedUtilities(): void {
   const util = createRequire(import.meta.url)('node:util') as Record<string, unknown>;
   util['isNullOrUndefined'] ??= (value: unknown): boolean => value === null || value === undefined;
   util['isArray'] ??= Array.isArray;
+}
+
+function printUnknownLines(text: string): void {
+  const unknown = text.split('\n').filter((line) => line !== '' && !knownLines.test(line));
+  if (unknown.length > 0) process.stderr.write(`${unknown.join('\n')}\n`);
 }

@@ -33,6 +33,9 @@ export interface CacheLayout {
 /** The addon's file name inside its folder. */
 export const addonFile = 'moebius.node';
 
+/** The loader's file name beside it; see `native/loader`. */
+export const loaderFile = 'quiet-load.node';
+
 /**
  * The per-user cache folder: `$XDG_CACHE_HOME/moebius`, else `~/.cache/moebius`.
  *

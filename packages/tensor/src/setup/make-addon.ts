@@ -4,13 +4,13 @@ import { basename, join } from 'node:path';
 
 import { type Compiler, findCompiler } from './compiler.ts';
 import { messageOf, setupError } from './errors.ts';
-import { type CacheLayout, addonFile } from './layout.ts';
+import { type CacheLayout, addonFile, loaderFile } from './layout.ts';
 import { remedyFor } from './make-library.ts';
 import { type RunResult, type SetupPorts } from './ports.ts';
 import { createStaging, publishFolder } from './publish.ts';
 import { type LibraryRecipe, compileFlags } from './recipe.ts';
-import { type AddonSources } from './sources.ts';
-import { hashFile } from './stamp.ts';
+import { type AddonSources, hashFiles } from './sources.ts';
+import { type StampedFile, hashFile } from './stamp.ts';
 
 const compileTimeoutMs = 15 * 60_000;
 const loadTimeoutMs = 3 * 60_000;
@@ -53,6 +53,13 @@ export async function makeAddon(
     const count = sources.binding.length + sources.kernels.length;
     ports.report(`compiling ${count} C++ files with ${compiler.version}`);
     const report = await compileAndLink(build, recipe, join(staging, addonFile));
+    await compileLoader(build, join(staging, loaderFile));
+    if (hashFiles(sources.hashed) !== sources.hash) {
+      throw setupError(
+        'compile',
+        'C++ sources: must stay as they are while they compile, got an edit (run the set-up again)',
+      );
+    }
     await publishAddon(layout, recipe, staging, report, ports);
     await pruneAddons(layout);
     return report;
@@ -151,6 +158,19 @@ async function link(build: Build, files: readonly string[], target: string): Pro
   if (result.status !== 0) throw compileError(target, result);
 }
 
+async function compileLoader(build: Build, target: string): Promise<void> {
+  const { compiler, sources, ports } = build;
+  const flags = [...compileFlags, ...includeFlags(build), '-shared'];
+  const result = await ports.run(
+    compiler.command,
+    [...compiler.prefix, ...flags, sources.loader, '-o', target, '-ldl'],
+    {
+      timeoutMs: compileTimeoutMs,
+    },
+  );
+  if (result.status !== 0) throw compileError(sources.loader, result);
+}
+
 function compileError(file: string, result: RunResult | undefined): Error {
   const output = result?.output ?? '';
   const first =
@@ -193,8 +213,11 @@ async function publishAddon(
   report: AddonReport,
   ports: SetupPorts,
 ): Promise<void> {
-  const path = join(staging, addonFile);
-  const files = { [addonFile]: { bytes: (await stat(path)).size, sha256: await hashFile(path) } };
+  const files: Record<string, StampedFile> = {};
+  for (const name of [addonFile, loaderFile]) {
+    const path = join(staging, name);
+    files[name] = { bytes: (await stat(path)).size, sha256: await hashFile(path) };
+  }
   const made = {
     ...report,
     tensorflow: recipe.tensorflow,

@@ -10,14 +10,18 @@ import { tfjsVersion } from './recipe.ts';
 
 /** Everything that is compiled, and a hash over all of it. */
 export interface AddonSources {
-  /** `binding/tfjs_*.cc` of tfjs-node-gpu. */
+  /** `binding/tfjs_*.cc` of tfjs-node-gpu: always in the addon. */
   readonly binding: readonly string[];
-  /** `native/*.cc` of this package; may be empty. */
+  /** Fused kernels, `native/*.cc` of this package; left out when they do not compile. */
   readonly kernels: readonly string[];
+  /** `native/loader/quiet_load.cc`: a second, tiny addon. */
+  readonly loader: string;
   /** Header folders in the order of `-I`, without TensorFlow's. */
   readonly includes: readonly string[];
   /** 16 hex digits over names and bytes of all sources and of the headers beside them. */
   readonly hash: string;
+  /** Every file the hash is over. */
+  readonly hashed: readonly string[];
   /** Folder of the tfjs-node-gpu package. */
   readonly tfjsNode: string;
 }
@@ -83,14 +87,17 @@ export function collectSources(from: readonly string[] = []): AddonSources {
   }
   const kernelFolder = join(packageFolder(), 'native');
   const bindingFolder = join(tfjsNode, 'binding');
+  const loader = join(kernelFolder, 'loader', 'quiet_load.cc');
   const binding = filesIn(bindingFolder, /\.cc$/);
   const kernels = filesIn(kernelFolder, /\.cc$/);
-  const hashed = [...filesIn(bindingFolder, /\.(cc|h)$/), ...filesIn(kernelFolder, /\.(cc|h|inc)$/)];
+  const hashed = [...filesIn(bindingFolder, /\.(cc|h)$/), loader, ...filesIn(kernelFolder, /\.(cc|h|inc)$/)];
   return {
     binding,
     kernels,
+    loader,
     includes: [kernelFolder, join(tfjsNode, '..'), join(headers, 'include')],
     hash: hashFiles(hashed),
+    hashed,
     tfjsNode,
   };
 }
@@ -103,7 +110,12 @@ function filesIn(folder: string, pattern: RegExp): string[] {
     .map((name) => join(folder, name));
 }
 
-function hashFiles(files: readonly string[]): string {
+/**
+ * Hash over names and bytes of files, 16 hex digits.
+ *
+ * @param files - in a fixed order
+ */
+export function hashFiles(files: readonly string[]): string {
   const hash = createHash('sha256');
   for (const file of files) {
     const bytes = readFileSync(file);
