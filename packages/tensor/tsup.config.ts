@@ -1,3 +1,5 @@
 import { packageBuild } from '../../tooling/tsup/package-build.ts';
 
-export default packageBuild({ entries: {'index':'src/index.ts','testing/index':'src/testing/index.ts','cli':'src/cli.ts'} });
+export default packageBuild({
+  entries: { index: 'src/index.ts', 'testing/index': 'src/testing/index.ts', cli: 'src/cli.ts' },
+});
