@@ -36,7 +36,11 @@ NO_COLOR switches colours off; MOEBIUS_CACHE moves the per-user cache (default ~
  * @param version - what `--version` says
  * @returns the exit status
  */
-export async function runProgram(parameters: readonly string[], host: Host, version: string): Promise<number> {
+export async function runProgram(
+  parameters: readonly string[],
+  host: Host,
+  version: string,
+): Promise<number> {
   const isJson = parameters.includes('--json');
   const context: CommandContext = { host, terminal: createTerminal(host, { json: isJson }) };
   let status: number = exitCodes.ok;

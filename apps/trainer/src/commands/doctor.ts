@@ -49,7 +49,9 @@ async function doctor(flags: DoctorFlags, { terminal }: CommandContext): Promise
 /** The file of the `moebius-tensor` command. */
 function engineCommand(): string {
   const manifestUrl = import.meta.resolve('@moebius/tensor/package.json');
-  const manifest = JSON.parse(readFileSync(fileURLToPath(manifestUrl), 'utf8')) as { bin: { [name: string]: string } };
+  const manifest = JSON.parse(readFileSync(fileURLToPath(manifestUrl), 'utf8')) as {
+    bin: { [name: string]: string };
+  };
   return fileURLToPath(new URL(manifest.bin['moebius-tensor'] ?? './dist/cli.js', manifestUrl));
 }
 
