@@ -1,3 +1,3 @@
 import { packageBuild } from '../../tooling/tsup/package-build.ts';
 
-export default packageBuild({ entries: { cli: 'src/cli.ts' } });
+export default packageBuild({ entries: { cli: 'src/cli.ts' }, types: false });

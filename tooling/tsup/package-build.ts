@@ -4,13 +4,18 @@ import { defineConfig, type Options } from 'tsup';
  * The one build configuration of every package: ESM only, one entry per `exports` key, declarations by
  * the pinned TypeScript. Leaving tsup means changing this file (ADR 0001).
  */
-export function packageBuild(options: { entries: Record<string, string> }): Options | Options[] {
+export function packageBuild(options: {
+  entries: Record<string, string>;
+  /** Whether anybody imports it; a program has no declarations. Default true. */
+  types?: boolean;
+}): Options | Options[] {
+  const { entries, types = true } = options;
   return defineConfig({
-    entry: options.entries,
+    entry: entries,
     format: ['esm'],
     target: 'node20',
     platform: 'node',
-    dts: {
+    dts: types && {
       compilerOptions: {
         composite: false,
         rewriteRelativeImportExtensions: false,

@@ -1,5 +1,11 @@
 /** @file What a model configuration amounts to: sizes, bytes and operations, before anything is built. */
-import { countActiveParameters, countParameters, estimateBytes, estimateFlops, isSparseLayer } from '@moebius/model';
+import {
+  countActiveParameters,
+  countParameters,
+  estimateBytes,
+  estimateFlops,
+  isSparseLayer,
+} from '@moebius/model';
 import type { BytesEstimate, FlopsEstimate, ModelConfig } from '@moebius/model';
 
 import { formatBytes, formatCount, formatFlops } from './terminal/format.ts';
@@ -26,7 +32,10 @@ export interface ModelCard {
 }
 
 /** Computes the numbers; builds nothing. */
-export function describeModel(config: ModelConfig, shape: { readonly batch: number; readonly sequence: number }): ModelCard {
+export function describeModel(
+  config: ModelConfig,
+  shape: { readonly batch: number; readonly sequence: number },
+): ModelCard {
   return {
     config,
     ...shape,
