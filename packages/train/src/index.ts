@@ -1,1 +1,43 @@
-export {};
+export { corpora, corpusNames } from './data/corpora.ts';
+export type { Corpus, CorpusName } from './data/corpora.ts';
+export { readDocuments } from './data/documents.ts';
+export type { DocumentOptions, TextDocument } from './data/documents.ts';
+export { readTextSource } from './data/text-source.ts';
+export type { TextSource, TextSourceOptions } from './data/text-source.ts';
+export { splitDocuments } from './data/split.ts';
+export type { DocumentSplit, SplitOptions } from './data/split.ts';
+export { packDocuments } from './data/token-shard.ts';
+export type { TokenShard } from './data/token-shard.ts';
+export { createBatchSampler } from './data/batch-sampler.ts';
+export type { BatchSampler, BatchSamplerOptions, TokenRows } from './data/batch-sampler.ts';
+export { endOfText, trainTokenizer } from './tokenizer/train-tokenizer.ts';
+export type { TokenizerTrainingOptions } from './tokenizer/train-tokenizer.ts';
+export { createTokenizer } from './tokenizer/tokenizer.ts';
+export type { DecodeOptions, Tokenizer, TokenizerOptions } from './tokenizer/tokenizer.ts';
+export { readTokenizer, writeTokenizer } from './tokenizer/tokenizer-folder.ts';
+export { createTextStream } from './tokenizer/text-stream.ts';
+export type { TextStream } from './tokenizer/text-stream.ts';
+export { evaluate } from './evaluation/evaluate.ts';
+export type { EvaluateOptions, EvaluationResult } from './evaluation/evaluate.ts';
+export { computeBaselines, countShard, kneserNeyBits } from './evaluation/baselines.ts';
+export type { Baselines } from './evaluation/baselines.ts';
+export { createBigramCounts } from './evaluation/bigram-counts.ts';
+export type { BigramCounts } from './evaluation/bigram-counts.ts';
+export { fitKneserNey } from './evaluation/kneser-ney.ts';
+export type { BigramModel } from './evaluation/kneser-ney.ts';
+export { parseTrainConfig, resolveModelConfig, trainConfigDefinition } from './trainer/train-config.ts';
+export type { TrainConfig, TrainConfigInput } from './trainer/train-config.ts';
+export { scheduleFactor } from './trainer/schedule.ts';
+export type { RunPosition, Schedule } from './trainer/schedule.ts';
+export { defineCallback } from './trainer/callback.ts';
+export type { Callback, CallbackContext, CallbackHooks } from './trainer/callback.ts';
+export type {
+  EndEvent,
+  EvaluateEvent,
+  LayerLoad,
+  PrepareEvent,
+  SaveEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+} from './trainer/events.ts';

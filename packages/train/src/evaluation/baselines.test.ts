@@ -58,7 +58,7 @@ describe('fitKneserNey', () => {
     const [d1, d2, d3] = [1 - (2 * y * 1) / 3, Math.max(2 - (3 * y * 1) / 1, 0.1), Math.min(3 - 0, 0.95 * 3)];
     // Continuations: token 0 follows {1, 2}, 1 follows {0}, 2 follows {0, 1}: m1 = 1, m2 = 2.
     const z = 1 / (1 + 2 * 2);
-    const [e1, e2] = [Math.max(1 - (2 * z * 2) / 1, 0.1), 2 - 0 > 1.9 ? 1.9 : 2];
+    const [e1, e2] = [Math.max(1 - (2 * z * 2) / 1, 0.1), 0.95 * 2];
     const lower = [2 - e2, 1 - e1, 2 - e2].map((kept) => (kept + (2 * e2 + e1) / 3) / 5);
     const model = fitKneserNey(counts);
     expect(model.probability(0, 1)).toBeCloseTo((3 - d3 + (d3 + d1) * (lower[1] ?? 0)) / 4, 12);
