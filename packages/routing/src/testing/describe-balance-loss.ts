@@ -1,0 +1,236 @@
+/**
+ * @file Conformance kit of balance losses.
+ */
+import { disposeTree, tensor2d } from '@moebius/tensor';
+
+import {
+  check,
+  checkClose,
+  checkSame,
+  checkGradient,
+  kitRng,
+  randomValues,
+  valuesOf,
+  withoutLeak,
+} from './checks.ts';
+import type { TestApi, Tolerance } from './checks.ts';
+import type { BalanceLoss, GateObservation, HostStatistics } from '../balance-loss.ts';
+import { parseGateConfig } from '../gate-config.ts';
+import type { GateConfig } from '../gate-config.ts';
+import { addStatistics, readStatistics } from '../loss-statistics.ts';
+import { planTopK } from '../plan-top-k.ts';
+import { selectExperts } from '../select-experts.kernel.ts';
+
+/** Settings of {@link describeBalanceLoss}. */
+export interface DescribeBalanceLossOptions extends TestApi {
+  /** Title; default the loss's name. */
+  readonly title?: string;
+  /** Tokens of a micro-batch, a multiple of 2; default 8. */
+  readonly tokens?: number;
+  /** Of gradients against differences. */
+  readonly tolerance?: Tolerance;
+}
+
+const experts = 4;
+
+/** Softmax, sigmoid and identity gates. */
+function configurations(): GateConfig[] {
+  return (['softmax', 'sigmoid', 'identity'] as const).map((score) =>
+    parseGateConfig({ experts, topK: 2, score }),
+  );
+}
+
+/** One layer's logits on the host, with its plan fixed. */
+interface Layer {
+  readonly logits: Float32Array;
+  readonly mask: Uint8Array;
+  readonly plan: GateObservation['plan'];
+}
+
+/**
+ * Registers the tests that every balance loss must pass, on softmax, sigmoid and identity gates. Start an engine before they run.
+ *
+ * Statistics add up over micro-batches; masked tokens count for nothing; no tokens are worth 0; the gradient is that of the value
+ * over two layers, and proportional to `scale`; nothing is leaked or written; two runs give equal bytes.
+ *
+ * @param loss - the loss
+ * @param options - `describe` and `it` of the test runner
+ */
+export function describeBalanceLoss(loss: BalanceLoss, options: DescribeBalanceLossOptions): void {
+  const { describe, it, tokens = 8 } = options;
+  describe(`balance loss ${options.title ?? loss.name}`, () => {
+    for (const config of configurations()) {
+      const layer = (label: string, masked: readonly number[] = []): Layer =>
+        createLayer(config, label, { tokens, masked });
+
+      it(`${config.score}: adds up over micro-batches`, () => {
+        withoutLeak(loss.name, () => {
+          const [left, right] = [layer('left'), layer('right', [1])];
+          const both = joinLayers(config, left, right);
+          const sum = addStatistics(statisticsOf(loss, config, left), statisticsOf(loss, config, right));
+          const whole = statisticsOf(loss, config, both);
+          checkClose(sum.counts, whole.counts, 'counts');
+          checkClose(sum.sums, whole.sums, 'sums');
+          checkClose([loss.value([sum])], [loss.value([whole])], 'value');
+        });
+      });
+
+      it(`${config.score}: ignores masked tokens`, () => {
+        withoutLeak(loss.name, () => {
+          const masked = layer('one', [0, 3]);
+          const logits = masked.logits.slice();
+          logits.fill(5, 0, 2);
+          const [before, after] = [masked, { ...masked, logits }].map((entry) =>
+            statisticsOf(loss, config, entry),
+          );
+          checkClose(after!.sums, before!.sums, 'sums', { relative: 1e-6, absolute: 1e-6 });
+          const gradient = gradientOf(loss, config, { layers: [masked], at: 0, scale: 1 });
+          for (const t of [0, 3])
+            checkClose(
+              gradient.slice(t * experts, (t + 1) * experts),
+              new Float64Array(experts),
+              `gradient of masked token ${t}`,
+              { absolute: 1e-7 },
+            );
+          check(loss.value([]) === 0, `value without layers: must be 0, got ${loss.value([])}`);
+          const empty = createLayer(config, 'none', {
+            tokens,
+            masked: Array.from({ length: tokens }, (_, t) => t),
+          });
+          const nothing = loss.value([statisticsOf(loss, config, empty)]);
+          check(nothing === 0, `value without tokens: must be 0, got ${nothing}`);
+          checkSame(
+            gradientOf(loss, config, { layers: [empty], at: 0, scale: 1 }).map(Math.abs),
+            new Float64Array(tokens * experts),
+            'gradient without tokens',
+          );
+        });
+      });
+
+      it(`${config.score}: has the gradient of its value in each of two layers`, () => {
+        withoutLeak(loss.name, () => {
+          const layers = [layer('first', [2]), layer('second')];
+          for (const at of [0, 1]) {
+            const valueAt = (logits: Float32Array): number =>
+              loss.value(
+                layers.map((entry, i) => statisticsOf(loss, config, i === at ? { ...entry, logits } : entry)),
+              );
+            const got = gradientOf(loss, config, { layers, at, scale: 1 });
+            checkGradient(got, {
+              ...options.tolerance,
+              subject: `gradient of layer ${at}`,
+              f: valueAt,
+              at: layers[at]!.logits,
+              step: 0.05,
+            });
+            const tripled = gradientOf(loss, config, { layers, at, scale: 3 });
+            checkClose(
+              tripled,
+              got.map((value) => 3 * value),
+              'gradient at scale 3',
+              { relative: 1e-4, absolute: 1e-6 },
+            );
+          }
+        });
+      });
+
+      it(`${config.score}: gives the same bytes twice and is finite`, () => {
+        withoutLeak(loss.name, () => {
+          const [first, second] = [0, 1].map(() => statisticsOf(loss, config, layer('same')));
+          checkSame(second!.sums, first!.sums, 'sums of run 2');
+          check(Number.isFinite(loss.value([first!])), 'value: must be finite');
+        });
+      });
+    }
+  });
+}
+
+function createLayer(
+  config: GateConfig,
+  label: string,
+  shape: { tokens: number; masked: readonly number[] },
+): Layer {
+  const logits = randomValues(kitRng(`loss ${label}`), shape.tokens * experts);
+  const mask = new Uint8Array(shape.tokens).fill(1);
+  for (const t of shape.masked) mask[t] = 0;
+  const { ids } = selectExperts({ logits, mask }, config);
+  return { logits, mask, plan: planTopK(ids, { tokens: shape.tokens, experts, topK: config.topK, mask }) };
+}
+
+function joinLayers(config: GateConfig, left: Layer, right: Layer): Layer {
+  const logits = Float32Array.of(...left.logits, ...right.logits);
+  const mask = Uint8Array.of(...left.mask, ...right.mask);
+  const { ids } = selectExperts({ logits, mask }, config);
+  return { logits, mask, plan: planTopK(ids, { tokens: mask.length, experts, topK: config.topK, mask }) };
+}
+
+function scoresOf(logits: Float32Array, config: GateConfig): Float64Array {
+  const scores = Float64Array.from(logits, (logit) =>
+    config.score === 'sigmoid' ? 1 / (1 + Math.exp(-logit)) : logit,
+  );
+  if (config.score !== 'softmax') return scores;
+  for (let from = 0; from < scores.length; from += experts) {
+    const row = scores.subarray(from, from + experts).map(Math.exp);
+    const sum = row.reduce((total, value) => total + value, 0);
+    scores.set(
+      row.map((value) => value / sum),
+      from,
+    );
+  }
+  return scores;
+}
+
+function observe<T>(layer: Layer, config: GateConfig, use: (observation: GateObservation) => T): T {
+  const shape: [number, number] = [layer.mask.length, experts];
+  const logits = tensor2d(layer.logits.slice(), shape);
+  const scores = tensor2d(Float32Array.from(scoresOf(layer.logits, config)), shape);
+  const result = use({ config, plan: layer.plan, logits, scores, mask: layer.mask });
+  disposeTree([logits, scores]);
+  return result;
+}
+
+function statisticsOf(loss: BalanceLoss, config: GateConfig, layer: Layer): HostStatistics {
+  return observe(layer, config, (observation) => {
+    const statistics = loss.statistics(observation);
+    const [host] = readStatistics([statistics]);
+    disposeTree(statistics);
+    return host!;
+  });
+}
+
+/** Gradient by the logits `[T, E]`: what the loss gives for logits, plus what it gives for scores through the gate's score. */
+function gradientOf(
+  loss: BalanceLoss,
+  config: GateConfig,
+  request: { readonly layers: readonly Layer[]; readonly at: number; readonly scale: number },
+): Float64Array {
+  const counts = request.layers.map((layer) => statisticsOf(loss, config, layer).counts);
+  const layer = request.layers[request.at]!;
+  return observe(layer, config, (observation) => {
+    const gradient = loss.gradient(observation, { counts, layer: request.at, scale: request.scale });
+    const total = Float64Array.from(
+      gradient.dlogits === undefined ? new Float32Array(layer.logits.length) : valuesOf(gradient.dlogits),
+    );
+    if (gradient.dscores !== undefined)
+      addThroughScores(total, valuesOf(gradient.dscores), scoresOf(layer.logits, config), config);
+    disposeTree(gradient);
+    return total;
+  });
+}
+
+function addThroughScores(
+  total: Float64Array,
+  dscores: Float32Array,
+  scores: Float64Array,
+  config: GateConfig,
+): void {
+  for (let from = 0; from < total.length; from += experts) {
+    let along = 0;
+    for (let i = from; i < from + experts; i += 1) along += dscores[i]! * scores[i]!;
+    for (let i = from; i < from + experts; i += 1) {
+      const s = scores[i]!;
+      if (config.score === 'softmax') total[i]! += s * (dscores[i]! - along);
+      else total[i]! += dscores[i]! * (config.score === 'sigmoid' ? s * (1 - s) : 1);
+    }
+  }
+}

@@ -1,0 +1,3 @@
+import { registerConformance } from './conformance-suite.ts';
+
+registerConformance('wasm');

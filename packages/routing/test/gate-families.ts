@@ -1,0 +1,37 @@
+/** The published families as gates over eight experts, small enough for differences (transformers 5.18.0 names). */
+export const families = {
+  'Mixtral, Qwen3': { experts: 8, topK: 2, renormalise: true },
+  'OLMoE, Qwen2': { experts: 8, topK: 2 },
+  'DeepSeek-V2 greedy': { experts: 8, topK: 3, scale: 1 },
+  'DeepSeek-V2 grouped': {
+    experts: 8,
+    topK: 3,
+    groups: { count: 4, keep: 2, score: 'max', fill: 'zero' },
+    scale: 16,
+  },
+  'DeepSeek-V3': {
+    experts: 8,
+    topK: 3,
+    score: 'sigmoid',
+    selectionBias: true,
+    groups: { count: 4, keep: 2, score: 'top2-sum', fill: 'negative-infinity' },
+    renormalise: true,
+    renormaliseEpsilon: 1e-20,
+    scale: 2.5,
+  },
+  'DeepSeek-V3, fill zero': {
+    experts: 8,
+    topK: 3,
+    score: 'sigmoid',
+    selectionBias: true,
+    groups: { count: 4, keep: 2, score: 'top2-sum', fill: 'zero' },
+    renormalise: true,
+    renormaliseEpsilon: 1e-20,
+    scale: 2.5,
+  },
+  Granite: { experts: 8, topK: 2, scoreAfterTopK: true },
+  'gpt-oss': { experts: 8, topK: 2, scoreAfterTopK: true, logitBias: true },
+  LongCat: { experts: 8, topK: 3, selectionBias: true, scale: 6 },
+  Switch: { experts: 8, topK: 1 },
+  'identity scores': { experts: 8, topK: 2, score: 'identity', scale: 0.5 },
+} as const;
