@@ -183,3 +183,17 @@ export { rotaryTable } from './ops/rotary.ts';
 export type { RotaryTable, RotaryTableOptions } from './ops/rotary.ts';
 export { createKvCache } from './cache/kv-cache.ts';
 export type { KvCache, KvCacheOptions, KvView } from './cache/kv-cache.ts';
+export type { AdamWSettings, ParameterId, WeightDecayRule } from './parameters/adamw-settings.ts';
+export { createParameterStore } from './parameters/parameter-store.ts';
+export type {
+  CaptureOptions,
+  Gradients,
+  ParameterInit,
+  ParameterStore,
+  UnitId,
+  UpdateOptions,
+  UpdateReport,
+} from './parameters/parameter-store.ts';
+export type { Moments } from './parameters/parameter-slot.ts';
+export { exportParameters, importParameters } from './parameters/parameter-state.ts';
+export type { Snapshot, SnapshotUnit } from './parameters/snapshot.ts';

@@ -56,7 +56,7 @@ class HostKvStore implements KvStore {
   }
 
   select(sequences: Int32Array): KvStore {
-    const { batch, width } = this.#sizes;
+    const { width } = this.#sizes;
     const block = this.#slots * width;
     return new HostKvStore(
       { ...this.#sizes, batch: sequences.length },

@@ -55,7 +55,7 @@ export function activationSlope<T extends Tensor>(x: T, activation: Activation):
       return mul<T>(0.5, add(add(1, t), mul(mul(x, sub(1, square(t))), inner)));
     }
     case 'relu':
-      return cast(greater(x, 0), 'float32');
+      return cast(greater(x, 0), 'float32') as T;
   }
 }
 
