@@ -25,6 +25,7 @@ import type {
   AttentionSaved,
   Forward,
   HeadNormRopeSaved,
+  KvCache,
   LinearSaved,
   RmsNormSaved,
   Tensor1D,
@@ -32,7 +33,7 @@ import type {
 } from '@moebius/tensor';
 
 import type { ModelConfig } from './config.ts';
-import type { ForwardPass } from './forward-pass.ts';
+import type { ForwardPass } from './block.ts';
 
 /** Weights of one layer's attention, borrowed for one pass. */
 export interface AttentionWeights {
@@ -148,4 +149,38 @@ export function takeAttentionBackward(saved: AttentionBlockSaved, dy_TD: Tensor2
   } finally {
     disposeTree(saved);
   }
+}
+
+/**
+ * Attention of new rows over the cache, which they are appended to first. Nothing is saved.
+ *
+ * @param x_TD - float32 `[T, D]`, the new rows of every cached sequence, borrowed
+ * @param weights - `[…]`, borrowed
+ * @param scope - sizes, positions, rotary table, cache and layer
+ * @returns float32 `[T, D]`; the caller owns it
+ */
+export function attentionBlockCached(
+  x_TD: Tensor2D,
+  weights: AttentionWeights,
+  scope: {
+    readonly config: ModelConfig;
+    readonly pass: ForwardPass;
+    readonly layer: number;
+    readonly cache: KvCache;
+  },
+): Tensor2D {
+  const { config, pass, layer, cache } = scope;
+  const { num_attention_heads: heads, num_key_value_heads: kvHeads, rms_norm_eps: epsilon } = config;
+  return runOp('attentionBlock.cached', () => {
+    const norm = rmsNormForward(x_TD, weights.inputNorm, { epsilon });
+    const rope = { epsilon, positions: pass.positions, table: pass.table };
+    const query = linearForward(norm.value, weights.query).value;
+    const key = linearForward(norm.value, weights.key).value;
+    const value = linearForward(norm.value, weights.value).value;
+    const queryRope = headNormRopeForward(query, weights.queryNorm, { ...rope, heads });
+    const keyRope = headNormRopeForward(key, weights.keyNorm, { ...rope, heads: kvHeads });
+    cache.append(layer, keyRope.value, value);
+    const attended = cachedAttention(queryRope.value, cache.view(layer), { heads, kvHeads });
+    return add<Tensor2D>(x_TD, linearForward(attended, weights.output).value);
+  });
 }

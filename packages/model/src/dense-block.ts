@@ -12,18 +12,21 @@ import {
   rmsNormForward,
   runOp,
 } from '@moebius/tensor';
-import type { Forward, GatedFeedForwardSaved, RmsNormSaved, Tensor1D, Tensor2D } from '@moebius/tensor';
+import type {
+  Forward,
+  GatedFeedForwardSaved,
+  GatedWeights,
+  RmsNormSaved,
+  Tensor1D,
+  Tensor2D,
+} from '@moebius/tensor';
 
 /** Weights of one dense feed-forward, borrowed for one pass. */
 export interface DenseWeights {
   /** float32 `[D]` */
   readonly norm: Tensor1D;
-  /** float32 `[F, D]` */
-  readonly gate: Tensor2D;
-  /** float32 `[F, D]` */
-  readonly up: Tensor2D;
-  /** float32 `[F, D]` */
-  readonly down: Tensor2D;
+  /** Gate, up and down, each float32 `[F, D]`. */
+  readonly matrices: GatedWeights;
 }
 
 /** What {@link takeDenseBackward} needs. */
@@ -55,7 +58,7 @@ export function denseBlockForward(
 ): Forward<Tensor2D, DenseBlockSaved> {
   return runOp('denseBlock', () => {
     const norm = rmsNormForward(x_TD, weights.norm, { epsilon });
-    const out = gatedFeedForwardForward(norm.value, weights.gate, weights.up, weights.down, { activation: 'silu' });
+    const out = gatedFeedForwardForward(norm.value, weights.matrices);
     return { value: add<Tensor2D>(x_TD, out.value), saved: { norm: norm.saved, feedForward: out.saved } };
   });
 }
@@ -70,9 +73,9 @@ export function denseBlockForward(
 export function takeDenseBackward(saved: DenseBlockSaved, dy_TD: Tensor2D): DenseBlockGradients {
   try {
     return runOp('denseBlock.backward', () => {
-      const { dx, dgate, dup, ddown } = gatedFeedForwardBackward(saved.feedForward, dy_TD);
+      const { dx, dweights } = gatedFeedForwardBackward(saved.feedForward, dy_TD);
       const norm = rmsNormBackward(saved.norm, dx);
-      const weights = { norm: norm.dweight, gate: dgate, up: dup, down: ddown };
+      const weights = { norm: norm.dweight, matrices: dweights };
       return { dx: add<Tensor2D>(dy_TD, norm.dx), weights };
     });
   } finally {

@@ -36,7 +36,8 @@ export function describeParameters(config: ModelConfig): readonly ParameterDescr
   const list: ParameterDescription[] = [
     matrix(names.embedding, [vocabulary, width], 'embedding', 'embedding'),
   ];
-  for (let layer = 0; layer < config.num_hidden_layers; layer += 1) list.push(...describeLayer(config, names, layer));
+  for (let layer = 0; layer < config.num_hidden_layers; layer += 1)
+    list.push(...describeLayer(config, names, layer));
   list.push(norm(names.finalNorm, width, 'head'));
   if (!config.tie_word_embeddings) list.push(matrix(names.head, [vocabulary, width], 'head'));
   return list;
@@ -71,7 +72,11 @@ function describeLayer(config: ModelConfig, names: ModelNames, layer: number): P
   return [...attention, matrix(names.router(layer), [config.num_experts, width], unit), ...experts.flat()];
 }
 
-function feedForward(names: FeedForwardNames, shape: readonly number[], unit: string): ParameterDescription[] {
+function feedForward(
+  names: FeedForwardNames,
+  shape: readonly number[],
+  unit: string,
+): ParameterDescription[] {
   return [
     matrix(names.gate, shape, unit),
     matrix(names.up, shape, unit),

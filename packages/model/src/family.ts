@@ -4,7 +4,7 @@
  * A family that differs from Qwen3-MoE only in these points is a new entry here, not new code.
  */
 import { MoebiusError } from '@moebius/core';
-import type { GateConfig } from '@moebius/routing';
+import { type GateConfig, parseGateConfig } from '@moebius/routing';
 
 import type { ModelConfig } from './config.ts';
 
@@ -88,7 +88,12 @@ function attentionNames(layer: number): LayerNames {
 export const qwen3Moe: ModelFamily = {
   modelType: 'qwen3_moe',
   architecture: 'Qwen3MoeForCausalLM',
-  gate: (config) => ({}) as GateConfig,
+  gate: (config) =>
+    parseGateConfig({
+      experts: config.num_experts,
+      topK: config.num_experts_per_tok,
+      renormalise: config.norm_topk_prob,
+    }),
   names: {
     embedding: 'model.embed_tokens.weight',
     finalNorm: 'model.norm.weight',

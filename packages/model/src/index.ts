@@ -1,1 +1,47 @@
-export {};
+export { attentionBlockForward, takeAttentionBackward } from './attention-block.ts';
+export type { AttentionBlockGradients, AttentionBlockSaved, AttentionWeights } from './attention-block.ts';
+export type {
+  BackwardPass,
+  BalanceGradient,
+  Block,
+  BlockInput,
+  BlockInputGradient,
+  BlockOutput,
+  BlockOutputGradient,
+  ForwardPass,
+  LayerRouting,
+  ParameterGradients,
+  Taps,
+} from './block.ts';
+export { isSparseLayer, modelConfigToJson, parseModelConfig } from './config.ts';
+export type { ModelConfig } from './config.ts';
+export { countActiveParameters, countParameters, estimateBytes, estimateFlops } from './count.ts';
+export type { BytesEstimate, BytesQuery, FlopsEstimate, FlopsQuery } from './count.ts';
+export { createDecoderBlock, createModel } from './decoder.ts';
+export type {
+  BlockContext,
+  DecoderModel,
+  ForwardOptions,
+  LossOptions,
+  ModelOptions,
+  TokenBatch,
+  TrainingBatch,
+} from './decoder.ts';
+export { describeParameters, fileShape } from './describe-parameters.ts';
+export type { ParameterDescription } from './describe-parameters.ts';
+export { familyOf, qwen3Moe, supportedModelTypes } from './family.ts';
+export type { FeedForwardNames, LayerNames, ModelFamily, ModelNames } from './family.ts';
+export { generate, generateBatch } from './generate.ts';
+export type { GeneratedToken, GenerateOptions, SamplingOptions } from './generate.ts';
+export { initialiseParameters } from './initialise-parameters.ts';
+export type {
+  AuxiliaryLoss,
+  BackwardOptions,
+  GatheredLoss,
+  LossOutput,
+  LossSaved,
+  WeightedLoss,
+} from './loss.ts';
+export { moeForward, takeMoeBackward } from './moe-block.ts';
+export type { MoeGradients, MoeInput, MoeLayer, MoeOutput, MoeSaved } from './moe-block.ts';
+export type { TrunkOutput, TrunkSaved } from './trunk.ts';

@@ -64,7 +64,10 @@ export function filteredTokens(
   for (let v = 0; v < logits.length; v += 1) weights[v] = Math.exp((logits[v]! - peak) / filter.temperature);
   let ids = Int32Array.from(logits.keys());
   if (filter.topK > 0 && filter.topK < logits.length) {
-    ids = sortByWeight(atLeast(ids, weights, kthLargest(weights, filter.topK)), weights).subarray(0, filter.topK);
+    ids = sortByWeight(atLeast(ids, weights, kthLargest(weights, filter.topK)), weights).subarray(
+      0,
+      filter.topK,
+    );
   }
   if (filter.topP < 1) {
     let total = 0;
@@ -87,7 +90,11 @@ function sortByWeight(ids: Int32Array<ArrayBuffer>, weights: Float64Array): Int3
   return ids.sort((a, b) => weights[b]! - weights[a]! || a - b);
 }
 
-function nucleus(ids: Int32Array<ArrayBuffer>, weights: Float64Array, reach: number): Int32Array<ArrayBuffer> {
+function nucleus(
+  ids: Int32Array<ArrayBuffer>,
+  weights: Float64Array,
+  reach: number,
+): Int32Array<ArrayBuffer> {
   let sum = 0;
   for (let at = 0; at < ids.length; at += 1) {
     sum += weights[ids[at]!]!;

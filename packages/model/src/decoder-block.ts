@@ -1,0 +1,257 @@
+/**
+ * @file The blocks of a plain pre-norm decoder: attention, then a dense or a sparse feed-forward.
+ *
+ * Weights are read from the parameter store at the start of each pass and borrowed for its length. These blocks use
+ * and offer no taps.
+ *
+ * Letters: `T` tokens · `D` model width.
+ */
+import { MoebiusError, type Task } from '@moebius/core';
+import type { ExpertExecutor, ExpertSource } from '@moebius/routing';
+import { add, disposeTree, rmsNormBackward, rmsNormForward, runOp } from '@moebius/tensor';
+import type { GatedWeights, ParameterStore, RmsNormSaved, Tensor1D, Tensor2D } from '@moebius/tensor';
+
+import {
+  attentionBlockCached,
+  attentionBlockForward,
+  type AttentionBlockSaved,
+  type AttentionWeights,
+  takeAttentionBackward,
+} from './attention-block.ts';
+import type { Block, BlockInputGradient, BlockOutput, ForwardPass, ParameterGradients } from './block.ts';
+import type { ModelConfig } from './config.ts';
+import { type DenseBlockSaved, denseBlockForward, takeDenseBackward } from './dense-block.ts';
+import { familyOf, type FeedForwardNames, type LayerNames } from './family.ts';
+import { type MoeGradients, type MoeLayer, type MoeSaved, moeForward, takeMoeBackward } from './moe-block.ts';
+
+/** What a decoder block is made of. */
+export interface DecoderBlockParts {
+  /** The model. */
+  readonly config: ModelConfig;
+  /** Where weights are read. */
+  readonly parameters: ParameterStore;
+  /** Layer index. */
+  readonly layer: number;
+}
+
+/** What a sparse decoder block is made of. */
+export interface SparseBlockParts extends DecoderBlockParts {
+  /** Place among the sparse layers, from 0. */
+  readonly place: number;
+  /** Where the layer's experts live. */
+  readonly experts: ExpertSource;
+  /** Who runs them. */
+  readonly executor: ExpertExecutor;
+}
+
+interface DenseSaved {
+  readonly attention: AttentionBlockSaved | null;
+  readonly dense: DenseBlockSaved;
+}
+
+interface SparseSaved {
+  readonly attention: AttentionBlockSaved | null;
+  readonly norm: RmsNormSaved;
+  readonly moe: MoeSaved | null;
+}
+
+/**
+ * A layer with a dense feed-forward.
+ *
+ * @param parts - configuration, weights and place
+ */
+export function createDenseBlock(parts: DecoderBlockParts): Block {
+  const { config, parameters, layer } = parts;
+  const { names } = familyOf(config);
+  const own = names.layer(layer);
+  const dense = names.dense(layer);
+  return {
+    *forward({ x }, pass): Task<BlockOutput> {
+      const attended = attend(x, own, { ...parts, pass });
+      try {
+        const weights = {
+          norm: parameters.read(own.postAttentionNorm) as Tensor1D,
+          matrices: readMatrices(parameters, dense),
+        };
+        const out = denseBlockForward(attended.value, weights, config.rms_norm_eps);
+        const saved: DenseSaved = { attention: attended.saved, dense: out.saved };
+        return { y: out.value, taps: {}, saved: keepWhenTraining(saved, pass) };
+      } catch (error) {
+        disposeTree(attended.saved);
+        throw error;
+      } finally {
+        attended.value.dispose();
+      }
+    },
+    *takeBackward(saved, { dy }): Task<BlockInputGradient> {
+      const { attention, dense: denseSaved } = saved as DenseSaved;
+      try {
+        const { dx, weights } = takeDenseBackward(denseSaved, dy);
+        const gradients = {
+          [own.postAttentionNorm]: weights.norm,
+          ...namedMatrices(dense, weights.matrices),
+        };
+        return attentionGradient(attention, dx, { own, gradients });
+      } finally {
+        disposeTree(saved);
+      }
+    },
+  };
+}
+
+/**
+ * A layer that routes to experts.
+ *
+ * @param parts - configuration, weights, place, experts and executor
+ */
+export function createSparseBlock(parts: SparseBlockParts): Block {
+  const { config, parameters, layer, place, experts, executor } = parts;
+  const family = familyOf(config);
+  const own = family.names.layer(layer);
+  const router = family.names.router(layer);
+  const expertNames = Array.from({ length: config.num_experts }, (_, expert) =>
+    family.names.expert(layer, expert),
+  );
+  const moeLayer: MoeLayer = { layer, place, gate: family.gate(config), experts, executor };
+  return {
+    *forward({ x }, pass): Task<BlockOutput> {
+      const attended = attend(x, own, { ...parts, pass });
+      const weight = parameters.read(own.postAttentionNorm) as Tensor1D;
+      const norm = rmsNormForward(attended.value, weight, { epsilon: config.rms_norm_eps });
+      try {
+        const input = { routed: norm.value, shared: norm.value, router: parameters.read(router) as Tensor2D };
+        const moe = yield* moeForward(input, moeLayer, pass);
+        const y = add<Tensor2D>(attended.value, moe.y);
+        moe.y.dispose();
+        const saved: SparseSaved = { attention: attended.saved, norm: norm.saved, moe: moe.saved };
+        return { y, taps: {}, saved: keepWhenTraining(saved, pass) };
+      } catch (error) {
+        disposeTree([attended.saved, norm.saved]);
+        throw error;
+      } finally {
+        disposeTree([attended.value, norm.value]);
+      }
+    },
+    *takeBackward(saved, { dy }, pass): Task<BlockInputGradient> {
+      const { attention, norm, moe } = saved as SparseSaved;
+      try {
+        if (moe === null) throw notTraining();
+        const routed = yield* takeMoeBackward(moe, dy, { layer: moeLayer, pass });
+        const { dx, dweight } = runOp('sparseBlock.norm', () => {
+          const gradient = rmsNormBackward(norm, routed.drouted);
+          return { dx: add<Tensor2D>(dy, gradient.dx), dweight: gradient.dweight };
+        });
+        routed.drouted.dispose();
+        const gradients = {
+          [own.postAttentionNorm]: dweight,
+          [router]: routed.drouter,
+          ...namedExperts(expertNames, routed),
+        };
+        return attentionGradient(attention, dx, { own, gradients });
+      } finally {
+        disposeTree(saved);
+      }
+    },
+  };
+}
+
+interface AttendScope extends DecoderBlockParts {
+  readonly pass: ForwardPass;
+}
+
+/** Attention over the sequence, or over the cache during generation. */
+function attend(
+  x_TD: Tensor2D,
+  names: LayerNames,
+  scope: AttendScope,
+): { value: Tensor2D; saved: AttentionBlockSaved | null } {
+  const { parameters, pass, layer, config } = scope;
+  const weights: AttentionWeights = {
+    inputNorm: parameters.read(names.inputNorm) as Tensor1D,
+    query: parameters.read(names.query) as Tensor2D,
+    key: parameters.read(names.key) as Tensor2D,
+    value: parameters.read(names.value) as Tensor2D,
+    queryNorm: parameters.read(names.queryNorm) as Tensor1D,
+    keyNorm: parameters.read(names.keyNorm) as Tensor1D,
+    output: parameters.read(names.output) as Tensor2D,
+  };
+  const { cache } = pass;
+  if (cache !== null) {
+    return { value: attentionBlockCached(x_TD, weights, { config, pass, layer, cache }), saved: null };
+  }
+  const { value, saved } = attentionBlockForward(x_TD, weights, { config, pass });
+  return { value, saved: keepWhenTraining(saved, pass) };
+}
+
+function keepWhenTraining<S>(saved: S, pass: ForwardPass): S | null {
+  if (pass.training) return saved;
+  disposeTree(saved);
+  return null;
+}
+
+/** The attention half of a block's backward; `dx_TD` is taken. */
+function attentionGradient(
+  saved: AttentionBlockSaved | null,
+  dx_TD: Tensor2D,
+  rest: { readonly own: LayerNames; readonly gradients: ParameterGradients },
+): BlockInputGradient {
+  const { own, gradients } = rest;
+  try {
+    if (saved === null) throw notTraining();
+    const { dx, weights } = takeAttentionBackward(saved, dx_TD);
+    const named: ParameterGradients = {
+      [own.inputNorm]: weights.inputNorm,
+      [own.query]: weights.query,
+      [own.key]: weights.key,
+      [own.value]: weights.value,
+      [own.queryNorm]: weights.queryNorm,
+      [own.keyNorm]: weights.keyNorm,
+      [own.output]: weights.output,
+    };
+    return { dx, dtaps: {}, gradients: { ...gradients, ...named } };
+  } catch (error) {
+    disposeTree(gradients);
+    throw error;
+  } finally {
+    dx_TD.dispose();
+  }
+}
+
+/**
+ * The three matrices of a feed-forward.
+ *
+ * @param parameters - where they are read
+ * @param names - their ids
+ * @returns borrowed, each float32 `[F, D]`
+ */
+export function readMatrices(parameters: ParameterStore, names: FeedForwardNames): GatedWeights {
+  return {
+    gate: parameters.read(names.gate) as Tensor2D,
+    up: parameters.read(names.up) as Tensor2D,
+    down: parameters.read(names.down) as Tensor2D,
+  };
+}
+
+function namedMatrices(names: FeedForwardNames, matrices: GatedWeights): ParameterGradients {
+  return { [names.gate]: matrices.gate, [names.up]: matrices.up, [names.down]: matrices.down };
+}
+
+function namedExperts(names: readonly FeedForwardNames[], { experts }: MoeGradients): ParameterGradients {
+  const gradients: { [id: string]: Tensor2D } = {};
+  for (const [expert, own] of names.entries()) {
+    const parts = experts[expert];
+    for (const part of ['gate', 'up', 'down'] as const) {
+      const gradient = parts?.[part];
+      if (gradient !== undefined) gradients[own[part]] = gradient as Tensor2D;
+    }
+  }
+  return gradients;
+}
+
+function notTraining(): MoebiusError {
+  return new MoebiusError({
+    code: 'ownership',
+    message:
+      'block.takeBackward: must follow a training forward, got nothing saved (pass { training: true })',
+  });
+}
