@@ -10,7 +10,8 @@
  * operations.
  */
 import { MoebiusError } from '@moebius/core';
-import { Tensor, Variable, engine, tensor as makeTensor, variable } from '@tensorflow/tfjs';
+import { Variable, engine, tensor as makeTensor, variable } from '@tensorflow/tfjs';
+import type { Tensor } from '@tensorflow/tfjs';
 
 import { assertShape } from '../ops/assert-shape.ts';
 import { globalNorm } from '../ops/global-norm.ts';
