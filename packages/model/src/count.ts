@@ -108,7 +108,7 @@ export function estimateBytes(config: ModelConfig, query: BytesQuery): BytesEsti
   const tokens = batch * sequence;
   const parameters = floatBytes * countParameters(config);
   const logits = 2 * floatBytes * tokens * config.vocab_size;
-  const activations = floatBytes * tokens * savedFloatsPerToken(config);
+  const activations = tokens * savedBytesPerToken(config);
   const keyWidth = config.num_key_value_heads * config.head_dim;
   const kvCache = floatBytes * 2 * config.num_hidden_layers * batch * sequence * keyWidth;
   return {
@@ -154,6 +154,26 @@ function countSparseLayers(config: ModelConfig): number {
     isSparseLayer(config, layer),
   ).length;
 }
-function savedFloatsPerToken(config: ModelConfig): number {
-  return config.hidden_size;
+/**
+ * Bytes saved for backward per token, with the native kernels: the inputs of every norm and product once each, q, k
+ * and v before and after RoPE, the reciprocal norms, the gate's probabilities, and g and u of every routed row.
+ */
+function savedBytesPerToken(config: ModelConfig): number {
+  const {
+    hidden_size: width,
+    num_attention_heads: heads,
+    num_key_value_heads: kvHeads,
+    head_dim: head,
+  } = config;
+  const { num_experts: experts, num_experts_per_tok: topK } = config;
+  const attention = 2 * width + 1 + 3 * heads * head + 3 * kvHeads * head + 2 * heads + kvHeads;
+  const gate = 2 * experts + (config.norm_topk_prob ? experts + 1 : 0);
+  const chosenBytes = config.norm_topk_prob ? experts : 0;
+  const sparse = 2 * width + 1 + gate + topK * (1 + 2 * config.moe_intermediate_size);
+  const dense = 2 * width + 1 + 2 * config.intermediate_size;
+  const sparseLayers = countSparseLayers(config);
+  const denseLayers = config.num_hidden_layers - sparseLayers;
+  const floats =
+    config.num_hidden_layers * attention + sparseLayers * sparse + denseLayers * dense + 2 * width + 1;
+  return floatBytes * floats + sparseLayers * chosenBytes;
 }

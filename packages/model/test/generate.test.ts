@@ -1,0 +1,196 @@
+import { createRng, isMoebiusError, runSync } from '@moebius/core';
+import { countTensors, disposeTree, readHostSync } from '@moebius/tensor';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import {
+  type DecoderModel,
+  generate,
+  generateBatch,
+  type GeneratedToken,
+  type GenerateOptions,
+} from '../src/index.ts';
+import { logProbability } from '../src/sample.kernel.ts';
+import { prepareEngine } from './prepare-engine.ts';
+import { tinyModel } from './tiny-model.ts';
+
+await prepareEngine();
+
+let model: DecoderModel;
+let before = 0;
+beforeEach(() => {
+  before = countTensors();
+  model = tinyModel();
+});
+afterEach(() => {
+  model.dispose();
+  expect(countTensors()).toBe(before);
+});
+
+const prompt = [3, 1, 4, 1, 5];
+
+async function tokensOf(
+  options: GenerateOptions,
+  from: readonly number[] = prompt,
+): Promise<GeneratedToken[]> {
+  const tokens: GeneratedToken[] = [];
+  for await (const token of generate(model, from, options)) tokens.push(token);
+  return tokens;
+}
+
+const idsOf = (tokens: readonly GeneratedToken[]): number[] => tokens.map(({ token }) => token);
+
+/** Greedy decoding without a cache: the whole sequence again for every token. */
+function greedyByDefinition(from: readonly number[], count: number): number[] {
+  const ids = [...from];
+  for (let step = 0; step < count; step += 1) {
+    const { hidden } = runSync(model.forward({ ids: Int32Array.from(ids) }));
+    const logits = model.logits(hidden);
+    const row = [...readHostSync(logits)].slice(-model.config.vocab_size);
+    ids.push(row.indexOf(Math.max(...row)));
+    disposeTree([hidden, logits]);
+  }
+  return ids.slice(from.length);
+}
+
+describe('generate', () => {
+  it('gives greedily what the uncached forward gives', async () => {
+    const tokens = await tokensOf({ maxNewTokens: 12 });
+    expect(idsOf(tokens)).toEqual(greedyByDefinition(prompt, 12));
+    expect(tokens.map(({ index }) => index)).toEqual(Array.from({ length: 12 }, (_, at) => at));
+    expect(tokens.map(({ finished }) => finished)).toEqual([
+      ...Array.from({ length: 11 }, () => null),
+      'length',
+    ]);
+  });
+
+  it('gives for every prompt of a ragged batch what it gives alone', async () => {
+    const prompts = [[1], [2, 3, 4, 5, 6, 7], [8, 9], [10]];
+    const together: number[][] = prompts.map(() => []);
+    for await (const { sequence, token } of generateBatch(model, prompts, { maxNewTokens: 9 })) {
+      together[sequence]?.push(token);
+    }
+    for (const [at, single] of prompts.entries()) {
+      expect(together[at]).toEqual(idsOf(await tokensOf({ maxNewTokens: 9 }, single)));
+    }
+  });
+
+  it('lets a sequence end by a stop token while its neighbours go on', async () => {
+    const free = greedyByDefinition([8, 9], 9);
+    const stop = free[3] ?? -1;
+    const prompts = [[1], [8, 9], [2, 3, 4]];
+    const together: GeneratedToken[][] = prompts.map(() => []);
+    for await (const token of generateBatch(model, prompts, { maxNewTokens: 9, stopTokens: [stop] })) {
+      together[token.sequence]?.push(token);
+    }
+    for (const [at, single] of prompts.entries()) {
+      const expected = greedyByDefinition(single, 9);
+      const end = expected.indexOf(stop);
+      expect(idsOf(together[at] ?? [])).toEqual(end < 0 ? expected : expected.slice(0, end + 1));
+      expect(together[at]?.at(-1)?.finished).toBe(end < 0 ? 'length' : 'stop');
+    }
+    expect(together[1]?.length).toBeLessThanOrEqual(4);
+  });
+
+  it('stops at the eos_token_id of the configuration by default', async () => {
+    const [first = 0] = greedyByDefinition(prompt, 1);
+    const ending = tinyModel({ eos_token_id: [first] });
+    const tokens: number[] = [];
+    for await (const { token } of generate(ending, prompt, { maxNewTokens: 9 })) tokens.push(token);
+    expect(tokens).toEqual([first]);
+    ending.dispose();
+  });
+
+  it('draws the same tokens for the same seed and others for another', async () => {
+    const draw = async (seed: number): Promise<number[]> =>
+      idsOf(await tokensOf({ maxNewTokens: 20, sampling: { rng: createRng(seed), temperature: 1.5 } }));
+    expect(await draw(1)).toEqual(await draw(1));
+    expect(await draw(1)).not.toEqual(await draw(2));
+  });
+
+  it('draws as it would greedily when one token is allowed', async () => {
+    const sampling = { rng: createRng(1), topK: 1 };
+    expect(idsOf(await tokensOf({ maxNewTokens: 8, sampling }))).toEqual(greedyByDefinition(prompt, 8));
+    const nucleus = { rng: createRng(1), topP: 1e-6 };
+    expect(idsOf(await tokensOf({ maxNewTokens: 8, sampling: nucleus }))).toEqual(
+      greedyByDefinition(prompt, 8),
+    );
+  });
+
+  it('draws a prompt of a batch as it would alone at the same place', async () => {
+    const sampled = async (prompts: readonly number[][], stopTokens: number[]): Promise<number[]> => {
+      const tokens: number[] = [];
+      const options = { maxNewTokens: 6, stopTokens, sampling: { rng: createRng(4) } };
+      for await (const { sequence, token } of generateBatch(model, prompts, options)) {
+        if (sequence === 0) tokens.push(token);
+      }
+      return tokens;
+    };
+    expect(await sampled([[1, 2], [3]], [])).toEqual(await sampled([[1, 2]], []));
+  });
+
+  it('gives log-probabilities of the unfiltered distribution', async () => {
+    const [first] = await tokensOf({
+      maxNewTokens: 1,
+      logprobs: true,
+      sampling: { rng: createRng(1), topK: 1 },
+    });
+    const { hidden } = runSync(model.forward({ ids: Int32Array.from(prompt) }));
+    const logits = model.logits(hidden);
+    const row = Float32Array.from(readHostSync(logits)).slice(-model.config.vocab_size);
+    expect(first?.logprob).toBeCloseTo(logProbability(row, first?.token ?? -1), 4);
+    disposeTree([hidden, logits]);
+  });
+
+  it('frees everything when the consumer stops early', async () => {
+    const held = countTensors();
+    for await (const { index } of generate(model, prompt, { maxNewTokens: 30 })) if (index === 3) break;
+    const abandoned = generate(model, prompt, { maxNewTokens: 30 });
+    await abandoned.next();
+    await abandoned.return();
+    expect(countTensors()).toBeLessThanOrEqual(held + 2);
+  });
+
+  it('ends with an aborted error when the signal says so', async () => {
+    const control = new AbortController();
+    const seen: number[] = [];
+    const run = async (): Promise<void> => {
+      for await (const { token } of generate(model, prompt, { maxNewTokens: 30, signal: control.signal })) {
+        seen.push(token);
+        if (seen.length === 2) control.abort();
+      }
+    };
+    const error: unknown = await run().catch((reason: unknown) => reason);
+    expect(isMoebiusError(error, 'aborted')).toBe(true);
+    expect(seen).toHaveLength(2);
+  });
+
+  it('lets timers run between tokens', async () => {
+    let ticks = 0;
+    const timer = setInterval(() => (ticks += 1), 0);
+    const ticksAt: number[] = [];
+    for await (const _ of generate(model, prompt, { maxNewTokens: 40 })) ticksAt.push(ticks);
+    clearInterval(timer);
+    expect(ticksAt.at(-1)).toBeGreaterThan(ticksAt[0] ?? 0);
+  });
+
+  it('yields nothing for zero new tokens', async () => {
+    expect(await tokensOf({ maxNewTokens: 0 })).toEqual([]);
+  });
+
+  it('reports all faults of a request at once', async () => {
+    const sampling = { rng: createRng(1), temperature: 0, topP: 2, topK: -1 };
+    const error: unknown = await tokensOf({ maxNewTokens: 1.5, sampling }, []).catch(
+      (reason: unknown) => reason,
+    );
+    const message = String(error);
+    for (const part of ['maxNewTokens', 'prompts[0]', 'temperature', 'topK', 'topP'])
+      expect(message).toContain(part);
+    const long: unknown = await tokensOf({ maxNewTokens: 60 }).catch((reason: unknown) => reason);
+    expect(String(long)).toContain('max_position_embeddings 64, got 5 + 60');
+  });
+
+  it('names a prompt token outside the vocabulary and frees the cache', async () => {
+    const error: unknown = await tokensOf({ maxNewTokens: 2 }, [1, 99]).catch((reason: unknown) => reason);
+    expect(isMoebiusError(error, 'data')).toBe(true);
+  });
+});
