@@ -48,6 +48,16 @@ describe('--set', () => {
     expect(messageOf(() => change('model.zzzzzzz=4'))).toContain('model has experts, tied, names');
     expect(messageOf(() => change('steps.more=4'))).toContain('steps is a single value');
   });
+  it('adds a scalar that is not there only where that is allowed', () => {
+    const optional = ['model.threads', 'engine.name'];
+    const changed = applyOverrides(
+      config,
+      ['model.threads=2', 'engine.name=wasm'].map(parseOverride),
+      optional,
+    );
+    expect(changed).toEqual({ ...config, model: { ...config.model, threads: 2 }, engine: { name: 'wasm' } });
+    expect(applyOverrides({ a: 1 }, [parseOverride('a=2')], ['a'])).toEqual({ a: 2 });
+  });
   it('refuses objects, lists and arguments without a value', () => {
     expect(messageOf(() => change('model=4'))).toContain('must be one value, not an object');
     expect(messageOf(() => change('model.names=x'))).toContain('not a list');

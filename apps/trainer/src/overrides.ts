@@ -35,13 +35,25 @@ export function parseOverride(argument: string): Override {
 /**
  * A copy of a configuration with some scalars changed.
  *
+ * @param optional - paths that may be set although they are not there now
  * @throws `configuration` when a path names nothing, an object or a list, or a value is of another kind
  */
-export function applyOverrides<T>(config: T, overrides: readonly Override[]): T {
-  return overrides.reduce<Json>(
-    (current, override) => replaceAt(current, override, override.path.split('.'), []),
-    config as Json,
-  ) as T;
+export function applyOverrides<T>(
+  config: T,
+  overrides: readonly Override[],
+  optional: readonly string[] = [],
+): T {
+  return overrides.reduce<Json>((current, override) => {
+    const seeded = optional.includes(override.path) ? seedAt(current, override.path.split('.')) : current;
+    return replaceAt(seeded, override, override.path.split('.'), []);
+  }, config as Json) as T;
+}
+
+/** Puts null where a path leads, unless something is there. */
+function seedAt(value: Json, [key, ...rest]: readonly string[]): Json {
+  if (key === undefined) return value;
+  const object = isBranch(value) ? (value as { [key: string]: Json }) : {};
+  return { ...object, [key]: seedAt(object[key] ?? null, rest) };
 }
 
 /**

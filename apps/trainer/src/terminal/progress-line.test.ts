@@ -14,7 +14,15 @@ function setUp(isTTY: boolean) {
 }
 
 function at(step: number): Progress {
-  return { step, steps: 100, loss: 5, tokensPerSecond: 4096, secondsLeft: 90, balance: '▁▂' };
+  return {
+    step,
+    steps: 100,
+    fraction: step / 100,
+    loss: 5,
+    tokensPerSecond: 4096,
+    secondsLeft: 90,
+    balance: '▁▂',
+  };
 }
 
 describe('progress', () => {
@@ -52,6 +60,11 @@ describe('progress', () => {
     line.note('saved');
     expect(read()).toContain('\r\u001b[Ksaved\n\r╌');
     expect(read().split('saved')[1]).toContain('1/100');
+  });
+  it('shows the share that is done when time decides', () => {
+    const { line, read } = setUp(false);
+    line.update({ ...at(7), steps: undefined, fraction: 0.256 });
+    expect(read()).toMatch(/^step 7 \(26 %\)  loss/);
   });
   it('says ? while nobody knows how long it takes', () => {
     const { line, read } = setUp(false);

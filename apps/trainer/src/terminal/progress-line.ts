@@ -10,8 +10,10 @@ import type { Terminal } from './terminal.ts';
 export interface Progress {
   /** Steps done. */
   readonly step: number;
-  /** Steps of the whole run. */
-  readonly steps: number;
+  /** Steps of the whole run; undefined when time decides. */
+  readonly steps: number | undefined;
+  /** Share of the run that is done. */
+  readonly fraction: number;
   /** Mean cross-entropy of the newest steps, nats. */
   readonly loss: number;
   /** Tokens trained on per second, newest steps. */
@@ -99,14 +101,17 @@ function plain(terminal: Terminal, nowMs: () => number, everyMs: number): Progre
   };
 }
 
-function bar({ step, steps }: Progress): string {
-  const done = Math.round((Math.min(step, steps) / Math.max(1, steps)) * barWidth);
+function bar({ fraction }: Progress): string {
+  const done = Math.round(Math.min(1, Math.max(0, fraction)) * barWidth);
   return '━'.repeat(done) + '╌'.repeat(barWidth - done);
 }
 
 function describe(progress: Progress): string {
-  const { step, steps, loss, tokensPerSecond, secondsLeft, balance } = progress;
+  const { step, steps, fraction, loss, tokensPerSecond, secondsLeft, balance } = progress;
   const left = Number.isFinite(secondsLeft) ? formatDuration(secondsLeft) : '?';
-  const place = `${String(step).padStart(String(steps).length)}/${steps}`;
+  const place =
+    steps === undefined
+      ? `${step} (${Math.round(100 * fraction)} %)`
+      : `${String(step).padStart(String(steps).length)}/${steps}`;
   return `${place}  loss ${loss.toFixed(3)}  ${formatCount(Math.round(tokensPerSecond))} tok/s  ${left} left  experts ${balance}`;
 }

@@ -15,6 +15,10 @@ export interface Terminal {
   readonly width: number;
   /** A line for people; dropped with `--json`. */
   line(text?: string): void;
+  /** Text for people that goes on in the same line; dropped with `--json`. */
+  text(piece: string): void;
+  /** A line about the work, on stderr, so that a command's result can be piped; dropped with `--json`. */
+  note(text: string): void;
   /** Replaces the text of the line the cursor is on; only where {@link isInteractive}. */
   redraw(text: string): void;
   /** An object for programs; dropped without `--json`. */
@@ -50,6 +54,8 @@ export function createTerminal(source: TerminalSource, options: { readonly json?
     isJson,
     width: stdout.columns ?? 100,
     line: (text = '') => void (isJson || stdout.write(`${text}\n`)),
+    text: (piece) => void (isJson || stdout.write(piece)),
+    note: (text) => void (isJson || stderr.write(`${text}\n`)),
     redraw: (text) => void (isInteractive && stdout.write(`\r${text}\u001b[K`)),
     json: (value) => void (isJson && stdout.write(`${JSON.stringify(value)}\n`)),
     warn: (text) => void stderr.write(`${text}\n`),

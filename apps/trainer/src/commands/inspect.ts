@@ -1,0 +1,115 @@
+/** @file `moebius inspect`: what a model is and costs, from its configuration; nothing is built. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { MoebiusError } from '@moebius/core';
+import { parseModelConfig } from '@moebius/model';
+import type { ModelConfig } from '@moebius/model';
+import type { TrainConfig } from '@moebius/train';
+import { Option } from 'commander';
+import type { Command } from 'commander';
+
+import { exitCodes } from '../exit-codes.ts';
+import { collect, wholeNumber } from '../flags.ts';
+import type { CommandContext } from '../host.ts';
+import { describeModel, formatModelCard } from '../model-card.ts';
+import { findModelFolder } from '../model-folder.ts';
+import type { Start } from '../program.ts';
+import { recipeHelp } from '../recipes/registry.ts';
+import { makeRunConfig } from '../run-config.ts';
+
+const help = `
+Examples:
+  $ moebius inspect runs/demo                              a trained model
+  $ moebius inspect --recipe reference                     a recipe, before it is trained
+  $ moebius inspect --recipe demo --set model.num_experts=64
+  $ moebius inspect ./olmoe --batch 1 --sequence 4096 --json
+
+Recipes:
+${recipeHelp}`;
+
+interface InspectFlags {
+  readonly path: string | undefined;
+  readonly recipe?: string;
+  readonly config?: string;
+  readonly batch?: number;
+  readonly sequence?: number;
+  readonly set?: readonly string[];
+}
+
+/** Adds `inspect`. */
+export function addInspect(program: Command, start: Start): void {
+  program
+    .command('inspect')
+    .description('parameters, bytes and operations of a model or recipe')
+    .argument('[model]', 'folder of a model or of a run; or --recipe, or --config')
+    .option('--recipe <name>', 'a recipe instead of a folder (default: demo)')
+    .option('--config <file>', 'a run configuration instead of a folder')
+    .option('--batch <count>', 'sequences of a training batch', wholeNumber(1))
+    .option('--sequence <count>', 'tokens per sequence', wholeNumber(1))
+    .addOption(new Option('--set <path=value>', 'change a scalar of the recipe first').argParser(collect))
+    .addHelpText('after', help)
+    .action((path: string | undefined, flags: Omit<InspectFlags, 'path'>) =>
+      start(inspect)({ ...flags, path }),
+    );
+}
+
+async function inspect(flags: InspectFlags, { host, terminal }: CommandContext): Promise<number> {
+  const { workingFolder } = host;
+  const described =
+    flags.path === undefined
+      ? await describeRun(flags, workingFolder)
+      : { config: await readModelConfig(flags.path, workingFolder), batch: 1, sequence: 1024 };
+  const card = describeModel(described.config, {
+    batch: flags.batch ?? described.batch,
+    sequence: flags.sequence ?? described.sequence,
+  });
+  terminal.json({ event: 'model', ...card });
+  for (const line of formatModelCard(card)) terminal.line(line);
+  return exitCodes.ok;
+}
+
+interface Described {
+  readonly config: ModelConfig;
+  readonly batch: number;
+  readonly sequence: number;
+}
+
+async function describeRun(flags: InspectFlags, workingFolder: string): Promise<Described> {
+  const { recipe, config: file, set, batch, sequence } = flags;
+  const chosen = { recipe, config: file, set, batch, sequence };
+  const given = Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
+  const run = await makeRunConfig(given, { engine: 'native', workingFolder });
+  const model =
+    typeof run.model === 'string' ? await readModelConfig(run.model, workingFolder) : planModel(run);
+  return { config: model, batch: run.batch.sequences, sequence: run.batch.length };
+}
+
+/** The model with the vocabulary that the tokenizer will have at most. */
+function planModel({ model, tokenizer }: TrainConfig): ModelConfig {
+  if ('path' in tokenizer && (model as { vocab_size?: unknown }).vocab_size === undefined) {
+    throw new MoebiusError({
+      code: 'configuration',
+      message:
+        'model.vocab_size: must be given when the tokenizer is a file, got nothing (--set model.vocab_size=…)',
+    });
+  }
+  const vocabulary = 'vocabularySize' in tokenizer ? { vocab_size: tokenizer.vocabularySize } : {};
+  return parseModelConfig({ ...vocabulary, ...(model as object) }, 'model');
+}
+
+async function readModelConfig(path: string, workingFolder: string): Promise<ModelConfig> {
+  const file = join(await findModelFolder(path, workingFolder), 'config.json');
+  const text = await readFile(file, 'utf8');
+  try {
+    return parseModelConfig(JSON.parse(text), file);
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new MoebiusError({
+      code: 'format',
+      message: `${file}: must be JSON, got ${cause.message}`,
+      details: { file },
+      cause,
+    });
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * @file From the command line to a checked run configuration: recipe or file, then flags, then `--set`.
+ */
+import { readFile } from 'node:fs/promises';
+import { isAbsolute, join, resolve } from 'node:path';
+
+import { MoebiusError } from '@moebius/core';
+import { parseModelConfig } from '@moebius/model';
+import type { EngineName } from '@moebius/tensor';
+import { parseTrainConfig } from '@moebius/train';
+import type { TrainConfig } from '@moebius/train';
+
+import { applyOverrides, parseOverride } from './overrides.ts';
+import { recipes } from './recipes/registry.ts';
+import { textSourceOf } from './text-flags.ts';
+
+/** Flags that change a run's configuration. */
+export interface RunFlags {
+  /** Name of a recipe. */
+  readonly recipe?: string;
+  /** A run configuration as JSON file, instead of a recipe. */
+  readonly config?: string;
+  /** How long: steps, or minutes. */
+  readonly steps?: number;
+  /** How long, in minutes of training. */
+  readonly minutes?: number;
+  /** B. */
+  readonly batch?: number;
+  /** S. */
+  readonly sequence?: number;
+  /** Peak learning rate. */
+  readonly lr?: number;
+  /** Of weights and data order. */
+  readonly seed?: number;
+  /** Threads inside one operation. */
+  readonly threads?: number;
+  /** Engine. */
+  readonly engine?: EngineName | 'auto';
+  /** Output folder. */
+  readonly out?: string;
+  /** Text: a folder, file, glob, or the name of a corpus. */
+  readonly data?: string;
+  /** Held-out text of its own. */
+  readonly valData?: string;
+  /** Field of `.jsonl` lines. */
+  readonly field?: string;
+  /** A tokenizer.json, or a folder with one. */
+  readonly tokenizer?: string;
+  /** `path=value` of any other scalar. */
+  readonly set?: readonly string[];
+}
+
+/** What stands in for the vocabulary while the model's other defaults are filled. */
+const provisionalVocabulary = 65_536;
+const tokenKeys = new Set(['vocab_size', 'bos_token_id', 'eos_token_id', 'pad_token_id']);
+/** Scalars that have no default. */
+const optionalPaths = ['engine.threads', 'schedule.warmupSteps', 'model.vocab_size'];
+
+/**
+ * Makes the run's configuration.
+ *
+ * @param flags - from the command line
+ * @param surroundings - the engine the run will have, and where relative paths start
+ * @throws `configuration` with every fault, `registry` for an unknown recipe, `io` when the file cannot be read
+ */
+export async function makeRunConfig(
+  flags: RunFlags,
+  surroundings: { readonly engine: EngineName; readonly workingFolder: string },
+): Promise<TrainConfig> {
+  const { engine, workingFolder } = surroundings;
+  const written =
+    flags.config === undefined
+      ? recipes.get(flags.recipe ?? 'demo').config({ engine })
+      : await readConfigFile(flags.config, workingFolder);
+  const subject = flags.config ?? `recipe ${flags.recipe ?? 'demo'}`;
+  const complete = withModelDefaults(parseTrainConfig(written, subject));
+  const flagged = applyFlags(complete, flags, workingFolder);
+  const changed = applyOverrides(flagged, (flags.set ?? []).map(parseOverride), optionalPaths);
+  return withAbsoluteOutput(parseTrainConfig(changed), workingFolder);
+}
+
+async function readConfigFile(file: string, workingFolder: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(resolve(workingFolder, file), 'utf8');
+  } catch (cause) {
+    throw unreadable(file, (cause as NodeJS.ErrnoException).code ?? 'an error', cause);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new MoebiusError({
+      code: 'format',
+      message: `${file}: must be JSON, got ${cause instanceof Error ? cause.message : String(cause)}`,
+      details: { file },
+      cause,
+    });
+  }
+}
+
+function unreadable(file: string, got: string, cause?: unknown): MoebiusError {
+  return new MoebiusError({
+    code: 'io',
+    message: `--config: must be a readable JSON file, got ${got} for "${file}" (or choose a recipe: ${recipes.names().join(', ')})`,
+    details: { file, got },
+    cause,
+  });
+}
+
+/** All scalars of the model, so that `--set model.…` can name each of them. */
+function withModelDefaults(config: TrainConfig): TrainConfig {
+  const { model } = config;
+  if (typeof model === 'string') return config;
+  const filled = parseModelConfig({ vocab_size: provisionalVocabulary, ...model }, 'model');
+  const defaults = Object.entries(filled).filter(([key]) => !tokenKeys.has(key));
+  return { ...config, model: { ...Object.fromEntries(defaults), ...model } };
+}
+
+function applyFlags(config: TrainConfig, flags: RunFlags, workingFolder: string): TrainConfig {
+  const text = { field: flags.field, workingFolder };
+  return {
+    ...config,
+    ...(flags.seed === undefined ? {} : { seed: flags.seed }),
+    ...(flags.out === undefined ? {} : { output: flags.out }),
+    ...(flags.tokenizer === undefined
+      ? {}
+      : { tokenizer: { path: resolve(workingFolder, flags.tokenizer) } }),
+    duration: durationOf(config, flags),
+    data: {
+      ...config.data,
+      ...(flags.data === undefined ? {} : { training: textSourceOf(flags.data, text) }),
+      ...(flags.valData === undefined ? {} : { heldOut: textSourceOf(flags.valData, text) }),
+    },
+    batch: {
+      ...config.batch,
+      ...(flags.batch === undefined ? {} : { sequences: flags.batch }),
+      ...(flags.sequence === undefined ? {} : { length: flags.sequence }),
+    },
+    optimizer: { ...config.optimizer, ...(flags.lr === undefined ? {} : { learningRate: flags.lr }) },
+    engine: {
+      ...config.engine,
+      ...(flags.engine === undefined ? {} : { name: flags.engine }),
+      ...(flags.threads === undefined ? {} : { threads: flags.threads }),
+    },
+  };
+}
+
+function durationOf(config: TrainConfig, { steps, minutes }: RunFlags): TrainConfig['duration'] {
+  if (steps !== undefined) return { steps };
+  return minutes === undefined ? config.duration : { minutes };
+}
+
+function withAbsoluteOutput(config: TrainConfig, workingFolder: string): TrainConfig {
+  const { output } = config;
+  return output === null || isAbsolute(output) ? config : { ...config, output: join(workingFolder, output) };
+}
