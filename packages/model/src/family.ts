@@ -18,6 +18,14 @@ export interface FeedForwardNames {
   readonly down: string;
 }
 
+/** The names of tensors that hold all experts of a layer. */
+export interface FusedExpertNames {
+  /** `[E, 2F, D]`, gate rows first. */
+  readonly gateUp: string;
+  /** `[E, D, F]` */
+  readonly down: string;
+}
+
 /** The tensor names of one family, as they stand in the file. */
 export interface ModelNames {
   /** Token embedding, `[V, D]`. */
@@ -34,6 +42,8 @@ export interface ModelNames {
   router(layer: number): string;
   /** One expert of a sparse layer. */
   expert(layer: number, expert: number): FeedForwardNames;
+  /** All experts of a sparse layer, when a file holds them fused. */
+  fusedExperts(layer: number): FusedExpertNames;
 }
 
 /** The tensor names of one layer's attention and norms. */
@@ -102,6 +112,10 @@ export const qwen3Moe: ModelFamily = {
     dense: (layer) => feedForwardNames(`${layerPrefix(layer)}.mlp`),
     router: (layer) => `${layerPrefix(layer)}.mlp.gate.weight`,
     expert: (layer, expert) => feedForwardNames(`${layerPrefix(layer)}.mlp.experts.${expert}`),
+    fusedExperts: (layer) => ({
+      gateUp: `${layerPrefix(layer)}.mlp.experts.gate_up_proj`,
+      down: `${layerPrefix(layer)}.mlp.experts.down_proj`,
+    }),
   },
 };
 

@@ -30,7 +30,7 @@ export type {
 export { describeParameters, fileShape } from './describe-parameters.ts';
 export type { ParameterDescription } from './describe-parameters.ts';
 export { familyOf, qwen3Moe, supportedModelTypes } from './family.ts';
-export type { FeedForwardNames, LayerNames, ModelFamily, ModelNames } from './family.ts';
+export type { FeedForwardNames, FusedExpertNames, LayerNames, ModelFamily, ModelNames } from './family.ts';
 export { generate, generateBatch } from './generate.ts';
 export type { GeneratedToken, GenerateOptions, SamplingOptions } from './generate.ts';
 export { initialiseParameters } from './initialise-parameters.ts';
@@ -42,6 +42,10 @@ export type {
   LossSaved,
   WeightedLoss,
 } from './loss.ts';
+export { loadModel, readModelConfig } from './load-model.ts';
+export type { LoadModelOptions } from './load-model.ts';
 export { moeForward, takeMoeBackward } from './moe-block.ts';
 export type { MoeGradients, MoeInput, MoeLayer, MoeOutput, MoeSaved } from './moe-block.ts';
+export { saveModel } from './save-model.ts';
+export type { SavedModel, SaveModelOptions, StoredDType } from './save-model.ts';
 export type { TrunkOutput, TrunkSaved } from './trunk.ts';

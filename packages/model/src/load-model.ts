@@ -1,0 +1,166 @@
+/**
+ * @file Reads a model from a folder that Hugging Face transformers wrote, or we.
+ *
+ * What the file holds is compared with what the configuration asks for before a tensor is read: a silent miss would
+ * leave random experts. Experts may be stored one by one (published files) or fused, as transformers 5 keeps them in
+ * memory: `experts.gate_up_proj` `[E, 2F, D]` (gate rows first) and `experts.down_proj` `[E, D, F]`.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+
+import { isMoebiusError, MoebiusError, type Rng } from '@moebius/core';
+import { openSharded, type TensorReader } from '@moebius/safetensors';
+import { createParameterStore, type ParameterInit } from '@moebius/tensor';
+
+import { type ModelConfig, parseModelConfig } from './config.ts';
+import { createModel, type DecoderModel, type ModelOptions } from './decoder.ts';
+import { initialValues } from './initialise-parameters.ts';
+import { findWeights, type WeightPlan, type WeightSource } from './weight-plan.ts';
+import { firstNotFinite, transposeMatrix } from './transpose.kernel.ts';
+
+/** How {@link loadModel} reads. */
+export interface LoadModelOptions extends Omit<ModelOptions, 'config' | 'parameters'> {
+  /** What to do about parameters the file lacks: refuse, or start them at random from this generator. Default refuse. */
+  readonly missing?: 'refuse' | { readonly initialise: Rng };
+  /** What to do about tensors the model has no place for. Default refuse. */
+  readonly unused?: 'refuse' | 'ignore';
+  /** Refuse NaN and infinite weights. Default true; costs one pass over the weights. */
+  readonly checkFinite?: boolean;
+}
+
+/** A config.json larger than this is not one. */
+const configBytes = 1_048_576;
+
+/**
+ * Reads the configuration of a model folder.
+ *
+ * @param folder - holds config.json
+ * @throws `io` when there is none; `format` when it is not JSON; `configuration` listing every fault
+ */
+export function readModelConfig(folder: string): ModelConfig {
+  const file = path.join(folder, 'config.json');
+  let text: string;
+  try {
+    const { size } = fs.statSync(file);
+    if (size > configBytes) {
+      throw new MoebiusError({
+        code: 'limit',
+        message: `${file}: must have at most ${configBytes} bytes, got ${size}`,
+        details: { file, limit: configBytes, got: size },
+      });
+    }
+    text = fs.readFileSync(file, 'utf8');
+  } catch (error) {
+    if (isMoebiusError(error)) throw error;
+    throw new MoebiusError({
+      code: 'io',
+      message: `${folder}: must hold a readable config.json, got ${String((error as { code?: unknown }).code)} (give a model folder)`,
+      details: { folder },
+      cause: error,
+    });
+  }
+  return parseModelConfig(parseJson(text, file), file);
+}
+
+function parseJson(text: string, file: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new MoebiusError({
+      code: 'format',
+      message: `${file}: must be JSON, got ${JSON.stringify(text.slice(0, 20))}… (is the download complete?)`,
+      details: { file },
+      cause: error,
+    });
+  }
+}
+
+/**
+ * Reads a model.
+ *
+ * @param folder - config.json and model.safetensors, or shards with an index
+ * @param options - what to tolerate, and who runs the experts
+ * @returns a model that owns its parameters; dispose it
+ * @throws `configuration` on config.json; `checkpoint` when tensors are missing, unused, of another shape or type, or
+ * not finite; `format`, `limit` or `io` on broken files
+ * @example
+ * ```ts
+ * const model = await loadModel('Qwen3-30B-A3B');
+ * ```
+ */
+export async function loadModel(folder: string, options: LoadModelOptions = {}): Promise<DecoderModel> {
+  const { missing = 'refuse', unused = 'refuse', checkFinite = true, ...wiring } = options;
+  const config = readModelConfig(folder);
+  const reader = openSharded(folder);
+  try {
+    const plan = findWeights(config, reader);
+    assertComplete(plan, { folder, missing, unused });
+    const initial: { [id: string]: ParameterInit } =
+      missing === 'refuse' ? {} : initialValues(plan.missing, config, missing.initialise);
+    for (const source of plan.sources)
+      initial[source.id] = await readWeight(source, reader, { folder, checkFinite });
+    return createModel({ ...wiring, config, parameters: createParameterStore(initial) });
+  } finally {
+    reader.close();
+  }
+}
+
+interface Tolerance {
+  readonly folder: string;
+  readonly missing: NonNullable<LoadModelOptions['missing']>;
+  readonly unused: NonNullable<LoadModelOptions['unused']>;
+}
+
+/** Every fault of the file at once. */
+function assertComplete(plan: WeightPlan, tolerance: Tolerance): void {
+  const faults = [...plan.faults];
+  const missing = plan.missing.map(({ id }) => id);
+  if (missing.length > 0 && tolerance.missing === 'refuse') {
+    faults.push(
+      `missing ${missing.length}: ${some(missing)} (pass missing: { initialise: rng } to start them at random)`,
+    );
+  }
+  if (plan.unused.length > 0 && tolerance.unused === 'refuse') {
+    faults.push(
+      `unused ${plan.unused.length}: ${some(plan.unused)} (pass unused: 'ignore' to leave them out)`,
+    );
+  }
+  if (faults.length === 0) return;
+  throw new MoebiusError({
+    code: 'checkpoint',
+    message: `${tolerance.folder}: tensors must be those of config.json, got ${faults.join('; ')}`,
+    details: {
+      folder: tolerance.folder,
+      faults,
+      missing: missing.slice(0, 20),
+      unused: plan.unused.slice(0, 20),
+    },
+  });
+}
+
+function some(names: readonly string[]): string {
+  return names.slice(0, 3).join(', ') + (names.length > 3 ? ', …' : '');
+}
+
+async function readWeight(
+  source: WeightSource,
+  reader: TensorReader,
+  options: { readonly folder: string; readonly checkFinite: boolean },
+): Promise<ParameterInit> {
+  const { name, rows, part, description } = source;
+  const { shape, transposed, unit, id } = description;
+  const value = rows === null ? await reader.readAsync(name) : await reader.readSliceAsync(name, rows);
+  const whole = value.data as Float32Array;
+  const count = shape.reduce((size, axis) => size * axis, 1);
+  const stored = whole.length === count ? whole : whole.slice(part * count, (part + 1) * count);
+  const bad = options.checkFinite ? firstNotFinite(stored) : -1;
+  if (bad >= 0) {
+    throw new MoebiusError({
+      code: 'checkpoint',
+      message: `${options.folder}: ${id} must be finite, got ${stored[bad]} at ${bad} (the file is damaged, or pass checkFinite: false)`,
+      details: { folder: options.folder, id, at: bad },
+    });
+  }
+  const [rowCount = 0, columns = 0] = shape;
+  return { shape, unit, data: transposed ? transposeMatrix(stored, columns, rowCount) : stored };
+}

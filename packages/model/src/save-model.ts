@@ -1,0 +1,201 @@
+/**
+ * @file Writes a model as a folder that Hugging Face transformers opens.
+ *
+ * The folder is made beside its place under a temporary name and renamed into it, so a reader sees the old folder or
+ * the new one. Files in an existing model folder that are not the model's (a tokenizer, a card) are carried over.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+
+import { type DType, MoebiusError } from '@moebius/core';
+import { type TensorSource, writeShardedSafetensors } from '@moebius/safetensors';
+import { readHostSync } from '@moebius/tensor';
+
+import { type ModelConfig, modelConfigToJson } from './config.ts';
+import type { DecoderModel } from './decoder.ts';
+import { describeParameters, fileShape } from './describe-parameters.ts';
+import { transposeMatrix } from './transpose.kernel.ts';
+
+/** How weights are stored. */
+export type StoredDType = 'float32' | 'bfloat16' | 'float16';
+
+const storedTypes: { readonly [K in StoredDType]: DType } = {
+  float32: 'F32',
+  bfloat16: 'BF16',
+  float16: 'F16',
+};
+
+/** How {@link saveModel} writes. */
+export interface SaveModelOptions {
+  /** Stored element type; bfloat16 and float16 round. Default float32. */
+  readonly dtype?: StoredDType;
+  /** Most bytes of tensors in one file. Default 5 GB, as Hugging Face has it. */
+  readonly maxShardBytes?: number;
+  /** Other files by plain name, for example `tokenizer.json`. */
+  readonly files?: { readonly [name: string]: string | Uint8Array };
+}
+
+/** What was written. */
+export interface SavedModel {
+  /** The folder. */
+  readonly folder: string;
+  /** Tensor files, in order. */
+  readonly files: readonly string[];
+  /** Bytes of all tensors. */
+  readonly totalBytes: number;
+}
+
+/**
+ * Writes config.json, generation_config.json and the weights, under Hugging Face's per-expert names.
+ *
+ * @param folder - new, empty, or a model folder, which is replaced
+ * @param model - borrowed
+ * @param options - element type, shard size, other files
+ * @throws `configuration` when the folder holds something else; `io` when the disk fails: the old folder stands
+ * @example
+ * ```ts
+ * saveModel('runs/demo/model', model, { dtype: 'bfloat16', files: { 'tokenizer.json': tokenizerJson } });
+ * ```
+ */
+export function saveModel(
+  folder: string,
+  model: Pick<DecoderModel, 'config' | 'parameters'>,
+  options: SaveModelOptions = {},
+): SavedModel {
+  const { dtype = 'float32', files = {}, maxShardBytes } = options;
+  const target = fs.existsSync(folder) ? fs.realpathSync(folder) : path.resolve(folder);
+  assertReplaceable(target);
+  assertFileNames(files);
+  const written = { ...textFiles(model.config, dtype), ...files };
+  return inFolder(target, (stage) => {
+    const result = writeShardedSafetensors(stage, listTensors(model, storedTypes[dtype]), {
+      metadata: { format: 'pt' },
+      ...(maxShardBytes === undefined ? {} : { maxShardBytes }),
+    });
+    for (const [name, content] of Object.entries(written)) writeDurably(path.join(stage, name), content);
+    carryOver(target, stage, Object.keys(written));
+    return { folder: target, files: result.files, totalBytes: result.totalBytes };
+  });
+}
+
+/** One source per parameter; a tensor is read from the engine when its turn comes. */
+function listTensors(model: Pick<DecoderModel, 'config' | 'parameters'>, dtype: DType): TensorSource[] {
+  return describeParameters(model.config).map((description) => ({
+    name: description.id,
+    dtype,
+    shape: fileShape(description),
+    content: () => {
+      const values = readHostSync(model.parameters.read(description.id)) as Float32Array;
+      const [rows = 0, columns = 0] = description.shape;
+      return { data: description.transposed ? transposeMatrix(values, rows, columns) : values };
+    },
+  }));
+}
+
+function textFiles(config: ModelConfig, dtype: StoredDType): { [name: string]: string } {
+  const { bos_token_id, eos_token_id, pad_token_id } = config;
+  const generation = { _from_model_config: true, bos_token_id, eos_token_id, pad_token_id };
+  return {
+    'config.json': `${JSON.stringify(modelConfigToJson(config, dtype), null, 2)}\n`,
+    'generation_config.json': `${JSON.stringify(generation, null, 2)}\n`,
+  };
+}
+
+/** Runs `write` on a folder under a temporary name beside `target`, then puts it in its place. */
+function inFolder<R>(target: string, write: (stage: string) => R): R {
+  const parent = path.dirname(target);
+  try {
+    fs.mkdirSync(parent, { recursive: true });
+    const workshop = fs.mkdtempSync(path.join(parent, `.${path.basename(target)}.saving-`));
+    try {
+      const stage = path.join(workshop, 'new');
+      fs.mkdirSync(stage);
+      const result = write(stage);
+      if (fs.existsSync(target)) fs.renameSync(target, path.join(workshop, 'old'));
+      try {
+        fs.renameSync(stage, target);
+      } catch (error) {
+        if (fs.existsSync(path.join(workshop, 'old'))) fs.renameSync(path.join(workshop, 'old'), target);
+        throw error;
+      }
+      syncFolder(parent);
+      return result;
+    } finally {
+      fs.rmSync(workshop, { recursive: true, force: true });
+    }
+  } catch (error) {
+    throw asIoError(target, error);
+  }
+}
+
+/** Files of an existing model folder that this save does not replace. */
+function carryOver(target: string, stage: string, written: readonly string[]): void {
+  if (!fs.existsSync(target)) return;
+  for (const name of fs.readdirSync(target)) {
+    if (written.includes(name) || isWeightFile(name)) continue;
+    fs.cpSync(path.join(target, name), path.join(stage, name), { recursive: true, preserveTimestamps: true });
+  }
+}
+
+function isWeightFile(name: string): boolean {
+  return name.endsWith('.safetensors') || name === 'model.safetensors.index.json';
+}
+
+function assertReplaceable(target: string): void {
+  if (!fs.existsSync(target)) return;
+  const isFolder = fs.statSync(target).isDirectory();
+  const names = isFolder ? fs.readdirSync(target) : [];
+  if (isFolder && (names.length === 0 || names.includes('config.json'))) return;
+  throw new MoebiusError({
+    code: 'configuration',
+    message: `${target}: must be new, empty or a model folder to be replaced, got ${isFolder ? `a folder with ${names.length} other files` : 'a file'} (choose another folder)`,
+    details: { folder: target, names: names.slice(0, 5) },
+  });
+}
+
+function assertFileNames(files: { readonly [name: string]: string | Uint8Array }): void {
+  for (const name of Object.keys(files)) {
+    const own = name === 'config.json' || name === 'generation_config.json' || isWeightFile(name);
+    if (!own && name !== '.' && name !== '..' && /^[^/\\:\0]+$/.test(name)) continue;
+    throw new MoebiusError({
+      code: 'configuration',
+      message: `files: must have plain names other than the model's own, got ${JSON.stringify(name)}`,
+      details: { name },
+    });
+  }
+}
+
+function writeDurably(file: string, content: string | Uint8Array): void {
+  const handle = fs.openSync(file, 'wx', 0o666);
+  try {
+    fs.writeFileSync(handle, content);
+    fs.fsyncSync(handle);
+  } finally {
+    fs.closeSync(handle);
+  }
+}
+
+/** Makes a rename durable; Windows cannot sync folders. */
+function syncFolder(folder: string): void {
+  let handle: number | undefined;
+  try {
+    handle = fs.openSync(folder, 'r');
+    fs.fsyncSync(handle);
+  } catch (error) {
+    const code = (error as { code?: unknown }).code;
+    if (code !== 'EISDIR' && code !== 'EPERM' && code !== 'EACCES' && code !== 'EINVAL') throw error;
+  } finally {
+    if (handle !== undefined) fs.closeSync(handle);
+  }
+}
+
+function asIoError(target: string, error: unknown): unknown {
+  const code = (error as { code?: unknown; syscall?: unknown }).code;
+  if (!(error instanceof Error) || typeof code !== 'string' || !('syscall' in error)) return error;
+  return new MoebiusError({
+    code: 'io',
+    message: `${target}: must be writable, got ${code} (the old folder stands; check space and permissions)`,
+    details: { folder: target, code },
+    cause: error,
+  });
+}
