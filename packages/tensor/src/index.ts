@@ -117,7 +117,7 @@ export { gatherScores, gatherScoresBackward, gatherScoresForward } from './ops/g
 export type { GatherScoresGradients, GatherScoresSaved } from './ops/gather-scores.ts';
 export { toHostIndex, toIndexTensor } from './ops/index-tensor.ts';
 export type { IndexTensor } from './ops/index-tensor.ts';
-export { linear, linearBackward, linearForward } from './ops/linear.ts';
+export { linear, linearAddForward, linearBackward, linearForward } from './ops/linear.ts';
 export type { LinearGradients, LinearSaved } from './ops/linear.ts';
 export { runOnTape } from './ops/pair.ts';
 export type { Forward, OperationPair } from './ops/pair.ts';
@@ -197,3 +197,5 @@ export type {
 export type { Moments } from './parameters/parameter-slot.ts';
 export { exportParameters, importParameters } from './parameters/parameter-state.ts';
 export type { Snapshot, SnapshotUnit } from './parameters/snapshot.ts';
+export { linearsBackward, linearsForward } from './ops/linears.ts';
+export type { LinearsGradients, LinearsSaved } from './ops/linears.ts';

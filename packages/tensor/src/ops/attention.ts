@@ -9,11 +9,11 @@
 import { add, matMul, mul, reshape, softmax, sub, sum, tensor2d, transpose } from '@tensorflow/tfjs';
 import type { Tensor, Tensor2D, Tensor3D } from '@tensorflow/tfjs';
 
-import { cloneTree, runOp } from '../ownership.ts';
+import { nativeKernel } from '../native/kernels.ts';
+import type { NativeAttributes } from '../native/kernels.ts';
+import { cloneTensor, cloneTree, runOp } from '../ownership.ts';
 import { assertDivides, assertShape } from './assert-shape.ts';
 import { causalMask } from './attention-mask.kernel.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
-import type { KernelAttributes } from './kernel-port.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
 import { as3D, as4D } from './reshape.ts';
@@ -88,11 +88,14 @@ export function attentionForward(
 ): Forward<Tensor2D, AttentionSaved> {
   const sizes = attentionSizes(q_TZ, k_TY, v_TY, options);
   return runOp('attention', () => {
-    const inputs = [q_TZ, k_TY, v_TY];
-    const [value, ...kept] = hasKernel('MoebiusAttention')
-      ? (runKernel('MoebiusAttention', inputs, kernelAttributes(sizes)) as [Tensor2D, ...Tensor[]])
-      : portableForward(q_TZ, k_TY, v_TY, sizes);
-    return { value, saved: { ...cloneTree({ q: q_TZ, k: k_TY, v: v_TY }), kept, sizes } };
+    const inputs = cloneTree({ q: q_TZ, k: k_TY, v: v_TY });
+    const kernel = nativeKernel('MoebiusAttention');
+    if (kernel) {
+      const [value, lse] = kernel([q_TZ, k_TY, v_TY], kernelAttributes(sizes)) as [Tensor2D, Tensor2D];
+      return { value, saved: { ...inputs, kept: [cloneTensor(value), lse], sizes } };
+    }
+    const [value, probabilities] = portableForward(q_TZ, k_TY, v_TY, sizes);
+    return { value, saved: { ...inputs, kept: [probabilities], sizes } };
   });
 }
 
@@ -114,7 +117,7 @@ function attentionSizes(
   return { batch, sequence, heads, kvHeads, headSize, scale: options.scale ?? 1 / Math.sqrt(headSize) };
 }
 
-function kernelAttributes(sizes: AttentionSizes): KernelAttributes {
+function kernelAttributes(sizes: AttentionSizes): NativeAttributes {
   const { batch, heads, kvHeads, scale } = sizes;
   return { batch, heads, kv_heads: kvHeads, scale };
 }
@@ -162,8 +165,9 @@ export function attentionBackward(saved: AttentionSaved, dy_TZ: Tensor2D): Atten
   const { q, k, v, kept, sizes } = saved;
   assertShape(dy_TZ, 'T Z', { T: q.shape[0], Z: q.shape[1] }, 'attention dy');
   return runOp('attention.backward', () => {
-    if (!hasKernel('MoebiusAttentionGrad')) return portableBackward(saved, dy_TZ);
-    const outputs = runKernel('MoebiusAttentionGrad', [q, k, v, ...kept, dy_TZ], kernelAttributes(sizes));
+    const kernel = nativeKernel('MoebiusAttentionGrad');
+    if (!kernel) return portableBackward(saved, dy_TZ);
+    const outputs = kernel([q, k, v, ...kept, dy_TZ], kernelAttributes(sizes));
     const [dq, dk, dv] = outputs as [Tensor2D, Tensor2D, Tensor2D];
     return { dq, dk, dv };
   });

@@ -13,11 +13,11 @@ import { add, matMul, mul, reshape, slice, softmax, tensor2d, tensor4d, transpos
 import type { Tensor, Tensor2D, Tensor3D, Tensor4D } from '@tensorflow/tfjs';
 
 import type { KvView } from '../cache/kv-cache.ts';
+import { nativeKernel } from '../native/kernels.ts';
 import { runOp } from '../ownership.ts';
 import { assertCount, assertDivides, assertShape } from './assert-shape.ts';
 import { cachedMask, largest, tailPositions } from './attention-mask.kernel.ts';
 import { toIndexTensor } from './index-tensor.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
 import { as3D, as4D, zeros2D } from './reshape.ts';
 
 /** Options of {@link cachedAttention}. */
@@ -59,7 +59,8 @@ export function cachedAttention(q_TZ: Tensor2D, view: KvView, options: CachedAtt
   const { tailMask } = options;
   if (tailMask !== undefined) assertCount(tailMask.length, rows * rows, 'cachedAttention tailMask length');
   return runOp('cachedAttention', () => {
-    if (!hasKernel('MoebiusCachedAttention')) {
+    const kernel = nativeKernel('MoebiusCachedAttention');
+    if (!kernel) {
       const slots = largest(view.lengths);
       const covered = { batch: sizes.batch, rows, slots };
       const mask = tensor4d(cachedMask(covered, view.lengths, positions, tailMask), [
@@ -80,7 +81,7 @@ export function cachedAttention(q_TZ: Tensor2D, view: KvView, options: CachedAtt
       tail,
     ];
     const { heads, kvHeads, scale } = sizes;
-    return runKernel('MoebiusCachedAttention', inputs, { heads, kv_heads: kvHeads, scale })[0] as Tensor2D;
+    return kernel(inputs, { heads, kv_heads: kvHeads, scale })[0] as Tensor2D;
   });
 }
 

@@ -6,11 +6,11 @@
 import { gather, mul, sum, tensor1d } from '@tensorflow/tfjs';
 import type { Tensor1D, Tensor2D } from '@tensorflow/tfjs';
 
+import { nativeKernel } from '../native/kernels.ts';
 import { cloneTensor, runOp } from '../ownership.ts';
 import { assertShape } from './assert-shape.ts';
 import { sumPairs } from './combine-pairs.ts';
 import { toIndexTensor } from './index-tensor.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
 import { as2D, zeros2D } from './reshape.ts';
@@ -59,9 +59,10 @@ export function combineRowsForward(
 }
 
 function combine(y_ND: Tensor2D, weights_N: Tensor1D, plan: RowPlan): Tensor2D {
-  if (hasKernel('MoebiusCombineRows') && countPairs(plan) > 0) {
+  const kernel = nativeKernel('MoebiusCombineRows');
+  if (kernel && countPairs(plan) > 0) {
     const lists = [toIndexTensor(plan.tokenOffsets), toIndexTensor(plan.slot)];
-    return runKernel('MoebiusCombineRows', [y_ND, weights_N, ...lists], {})[0] as Tensor2D;
+    return kernel([y_ND, weights_N, ...lists])[0] as Tensor2D;
   }
   return sumPairs(y_ND, weights_N, plan);
 }
@@ -82,9 +83,8 @@ export function combineRowsBackward(saved: CombineRowsSaved, dout_TD: Tensor2D):
       return { dy: zeros2D(0, y.shape[1]), dweights: tensor1d([]) };
     }
     const token_N = toIndexTensor(plan.token);
-    const dout_ND = hasKernel('MoebiusGatherRows')
-      ? (runKernel('MoebiusGatherRows', [dout_TD, token_N], {})[0] as Tensor2D)
-      : gather(dout_TD, token_N);
+    const kernel = nativeKernel('MoebiusGatherRows');
+    const dout_ND = kernel ? (kernel([dout_TD, token_N])[0] as Tensor2D) : gather(dout_TD, token_N);
     const dy = mul<Tensor2D>(dout_ND, as2D(weights, pairs, 1));
     return { dy, dweights: sum(mul(dout_ND, y), 1) };
   });

@@ -6,11 +6,11 @@
 import { gather, tensor2d } from '@tensorflow/tfjs';
 import type { Tensor2D } from '@tensorflow/tfjs';
 
+import { nativeKernel } from '../native/kernels.ts';
 import { cloneTensor, readHostSync, runOp } from '../ownership.ts';
 import { assertShape } from './assert-shape.ts';
 import { assertIndexRange, indexLength, toHostIndex, toIndexTensor } from './index-tensor.ts';
 import type { IndexTensor } from './index-tensor.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
 import { addRowsByIndex } from './scatter.kernel.ts';
@@ -59,9 +59,8 @@ export function embeddingBackward(saved: EmbeddingSaved, dy_TD: Tensor2D): Embed
   const { ids, vocabulary } = saved;
   assertShape(dy_TD, 'T D', { T: indexLength(ids) }, 'embedding dy');
   const dtable = runOp('embedding.backward', () => {
-    if (hasKernel('MoebiusEmbeddingGrad')) {
-      return runKernel('MoebiusEmbeddingGrad', [dy_TD, toIndexTensor(ids)], { vocabulary })[0] as Tensor2D;
-    }
+    const kernel = nativeKernel('MoebiusEmbeddingGrad');
+    if (kernel) return kernel([dy_TD, toIndexTensor(ids)], { vocabulary })[0] as Tensor2D;
     const width = dy_TD.shape[1];
     const summed = addRowsByIndex(readHostSync(dy_TD), toHostIndex(ids), vocabulary, width);
     return tensor2d(summed, [vocabulary, width]);

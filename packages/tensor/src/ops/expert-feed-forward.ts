@@ -9,6 +9,8 @@
 import { concat, gather, matMul, mul, slice, zerosLike } from '@tensorflow/tfjs';
 import type { Tensor, Tensor1D, Tensor2D } from '@tensorflow/tfjs';
 
+import { nativeKernel } from '../native/kernels.ts';
+import type { NativeKernel } from '../native/kernels.ts';
 import { cloneTree, runOp } from '../ownership.ts';
 import { activate } from './activation.ts';
 import type { Activation } from './activation.ts';
@@ -19,8 +21,6 @@ import { sumPairs } from './combine-pairs.ts';
 import { assertGatedWeights, gatedGradients } from './gated-feed-forward.ts';
 import type { FeedForwardOptions, GatedWeights } from './gated-feed-forward.ts';
 import { toIndexTensor } from './index-tensor.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
-import type { KernelAttributes } from './kernel-port.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
 import { zeros2D } from './reshape.ts';
@@ -78,10 +78,11 @@ export function expertFeedForwardForward(
   const { plan, experts, activation = 'silu' } = input;
   assertInputs(x_TD, weights_N, plan, experts);
   return runOp('expertFeedForward', () => {
-    const native = hasKernel('MoebiusExpertFeedForward') && countPairs(plan) > 0;
-    const lists = native ? planLists(plan) : [];
-    const [value, ...kept] = native
-      ? nativeForward(x_TD, weights_N, experts, lists, activation)
+    const kernel = countPairs(plan) > 0 ? nativeKernel('MoebiusExpertFeedForward') : undefined;
+    const lists = kernel ? planLists(plan) : [];
+    const inputs = [x_TD, weights_N, ...lists, ...flattenExperts(experts)];
+    const [value, ...kept] = kernel
+      ? (kernel(inputs, { activation }) as [Tensor2D, ...Tensor2D[]])
       : portableForward(x_TD, weights_N, experts, plan, activation);
     const clones = cloneTree({ x: x_TD, weights: weights_N, experts: experts.map(onlyWeights) });
     return { value, saved: { ...clones, kept, lists, plan, activation } };
@@ -110,30 +111,11 @@ function planLists(plan: RowPlan): Tensor1D[] {
   return [plan.offsets, plan.token, plan.tokenOffsets, plan.slot].map(toIndexTensor);
 }
 
-function flatten(experts: readonly GatedWeights[]): Tensor2D[] {
+function flattenExperts(experts: readonly GatedWeights[]): Tensor2D[] {
   return [
     ...experts.map((expert) => expert.gate),
     ...experts.map((expert) => expert.up),
     ...experts.map((expert) => expert.down),
-  ];
-}
-
-function kernelAttributes(experts: readonly GatedWeights[], activation: Activation): KernelAttributes {
-  const { length } = experts;
-  return { activation, gate_count: length, up_count: length, down_count: length };
-}
-
-function nativeForward(
-  x_TD: Tensor2D,
-  weights_N: Tensor1D,
-  experts: readonly GatedWeights[],
-  lists: readonly Tensor1D[],
-  activation: Activation,
-): [Tensor2D, ...Tensor2D[]] {
-  const inputs = [x_TD, weights_N, ...lists, ...flatten(experts)];
-  return runKernel('MoebiusExpertFeedForward', inputs, kernelAttributes(experts, activation)) as [
-    Tensor2D,
-    ...Tensor2D[],
   ];
 }
 
@@ -182,15 +164,20 @@ export function expertFeedForwardBackward(
 ): ExpertFeedForwardGradients {
   const { x, lists } = saved;
   assertShape(dy_TD, 'T D', { T: x.shape[0], D: x.shape[1] }, 'expertFeedForward dy');
-  return runOp('expertFeedForward.backward', () =>
-    lists.length > 0 ? nativeBackward(saved, dy_TD) : portableBackward(saved, dy_TD),
-  );
+  return runOp('expertFeedForward.backward', () => {
+    const kernel = lists.length > 0 ? nativeKernel('MoebiusExpertFeedForwardGrad') : undefined;
+    return kernel ? nativeBackward(kernel, saved, dy_TD) : portableBackward(saved, dy_TD);
+  });
 }
 
-function nativeBackward(saved: ExpertFeedForwardSaved, dy_TD: Tensor2D): ExpertFeedForwardGradients {
+function nativeBackward(
+  kernel: NativeKernel,
+  saved: ExpertFeedForwardSaved,
+  dy_TD: Tensor2D,
+): ExpertFeedForwardGradients {
   const { x, weights, experts, kept, lists, activation } = saved;
-  const inputs: Tensor[] = [x, weights, ...lists, ...flatten(experts), ...kept, dy_TD];
-  const outputs = runKernel('MoebiusExpertFeedForwardGrad', inputs, kernelAttributes(experts, activation));
+  const inputs: Tensor[] = [x, weights, ...lists, ...flattenExperts(experts), ...kept, dy_TD];
+  const outputs = kernel(inputs, { activation });
   const [dx, dweights, ...flat] = outputs as [Tensor2D, Tensor1D, ...Tensor2D[]];
   const count = experts.length;
   const of = (list: number, e: number): Tensor2D => flat[list * count + e] as Tensor2D;
@@ -238,7 +225,7 @@ export function expertFeedForward(
   input: ExpertFeedForwardOptions & { readonly experts: readonly GatedWeights[] },
 ): Tensor2D {
   const { experts } = input;
-  return runOnTape([x_TD, weights_N, ...flatten(experts)], {
+  return runOnTape([x_TD, weights_N, ...flattenExperts(experts)], {
     forward: ([x, weights, ...flat]) => {
       const count = experts.length;
       const of = (list: number, e: number): Tensor2D => flat[list * count + e] as Tensor2D;
@@ -247,7 +234,7 @@ export function expertFeedForward(
     },
     backward: (saved, dy) => {
       const gradients = expertFeedForwardBackward(saved, dy as Tensor2D);
-      return [gradients.dx, gradients.dweights, ...flatten(gradients.experts)];
+      return [gradients.dx, gradients.dweights, ...flattenExperts(gradients.experts)];
     },
   }) as Tensor2D;
 }

@@ -5,9 +5,10 @@
  *
  * Legend: `T` rows · `D` width · `F` hidden width.
  */
-import { add, matMul, mul } from '@tensorflow/tfjs';
-import type { Tensor2D } from '@tensorflow/tfjs';
+import { add, matMul, mul, ones, range, tensor1d } from '@tensorflow/tfjs';
+import type { Tensor, Tensor2D } from '@tensorflow/tfjs';
 
+import { nativeKernel } from '../native/kernels.ts';
 import { cloneTensor, cloneTree, runOp } from '../ownership.ts';
 import { activate, activationSlope } from './activation.ts';
 import type { Activation } from './activation.ts';
@@ -72,13 +73,33 @@ export function gatedFeedForwardForward(
   assertShape(x_TD, 'T D', dims, 'gatedFeedForward x');
   assertGatedWeights(weights, dims, 'gatedFeedForward');
   return runOp('gatedFeedForward', () => {
-    const g = matMul(x_TD, weights.gate, false, true) as Tensor2D;
-    const u = matMul(x_TD, weights.up, false, true) as Tensor2D;
-    const value = matMul(mul(activate(g, activation), u), weights.down) as Tensor2D;
     const { gate, up, down } = weights;
+    const kernel = x_TD.shape[0] > 0 ? nativeKernel('MoebiusExpertFeedForward') : undefined;
+    const [value, g, u] = kernel
+      ? (kernel([...everyRow(x_TD), gate, up, down], { activation }) as [Tensor2D, Tensor2D, Tensor2D])
+      : portableForward(x_TD, weights, activation);
     const saved = { x: cloneTensor(x_TD), g, u, weights: cloneTree({ gate, up, down }), activation };
     return { value, saved };
   });
+}
+
+function portableForward(
+  x_TD: Tensor2D,
+  weights: GatedWeights,
+  activation: Activation,
+): [Tensor2D, Tensor2D, Tensor2D] {
+  const g_TF = matMul(x_TD, weights.gate, false, true) as Tensor2D;
+  const u_TF = matMul(x_TD, weights.up, false, true) as Tensor2D;
+  return [matMul(mul(activate(g_TF, activation), u_TF), weights.down) as Tensor2D, g_TF, u_TF];
+}
+
+/** The kernel's row inputs when one expert gets every row with weight 1. */
+function everyRow(x_TD: Tensor2D): Tensor[] {
+  const rows = x_TD.shape[0];
+  const offsets = tensor1d(Int32Array.of(0, rows), 'int32');
+  const each = range(0, rows, 1, 'int32');
+  const eachOffset = range(0, rows + 1, 1, 'int32');
+  return [x_TD, ones([rows]), offsets, each, eachOffset, each];
 }
 
 /**
@@ -94,7 +115,14 @@ export function gatedFeedForwardBackward(
 ): GatedFeedForwardGradients {
   const { x } = saved;
   assertShape(dy_TD, 'T D', { T: x.shape[0], D: x.shape[1] }, 'gatedFeedForward dy');
-  return runOp('gatedFeedForward.backward', () => gatedGradients(saved, dy_TD));
+  return runOp('gatedFeedForward.backward', () => {
+    const kernel = x.shape[0] > 0 ? nativeKernel('MoebiusExpertFeedForwardGrad') : undefined;
+    if (!kernel) return gatedGradients(saved, dy_TD);
+    const { g, u, weights, activation } = saved;
+    const inputs = [...everyRow(x), weights.gate, weights.up, weights.down, g, u, dy_TD];
+    const [dx, , gate, up, down] = kernel(inputs, { activation }) as Tensor2D[];
+    return { dx, dweights: { gate, up, down } } as GatedFeedForwardGradients;
+  });
 }
 
 /**

@@ -6,12 +6,12 @@
 import { gather } from '@tensorflow/tfjs';
 import type { Tensor2D } from '@tensorflow/tfjs';
 
+import { nativeKernel } from '../native/kernels.ts';
 import { runOp } from '../ownership.ts';
 import { assertShape } from './assert-shape.ts';
 import { sumPairs } from './combine-pairs.ts';
 import { emptyWeights } from './combine-rows.ts';
 import { toIndexTensor } from './index-tensor.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
 import { zeros2D } from './reshape.ts';
@@ -44,10 +44,8 @@ export function gatherRowsForward(x_TD: Tensor2D, plan: RowPlan): Forward<Tensor
   const value = runOp('gatherRows', () => {
     if (countPairs(plan) === 0) return zeros2D(0, x_TD.shape[1]);
     const token_N = toIndexTensor(plan.token);
-    if (hasKernel('MoebiusGatherRows')) {
-      return runKernel('MoebiusGatherRows', [x_TD, token_N], {})[0] as Tensor2D;
-    }
-    return gather(x_TD, token_N);
+    const kernel = nativeKernel('MoebiusGatherRows');
+    return kernel ? (kernel([x_TD, token_N])[0] as Tensor2D) : gather(x_TD, token_N);
   });
   return { value, saved: { plan } };
 }
@@ -63,9 +61,10 @@ export function gatherRowsBackward(saved: GatherRowsSaved, dy_ND: Tensor2D): Gat
   const { plan } = saved;
   assertShape(dy_ND, 'N D', { N: countPairs(plan) }, 'gatherRows dy');
   const dx = runOp('gatherRows.backward', () => {
-    if (hasKernel('MoebiusCombineRows') && countPairs(plan) > 0) {
+    const kernel = nativeKernel('MoebiusCombineRows');
+    if (kernel && countPairs(plan) > 0) {
       const lists = [toIndexTensor(plan.tokenOffsets), toIndexTensor(plan.slot)];
-      return runKernel('MoebiusCombineRows', [dy_ND, emptyWeights(), ...lists], {})[0] as Tensor2D;
+      return kernel([dy_ND, emptyWeights(), ...lists])[0] as Tensor2D;
     }
     return sumPairs(dy_ND, undefined, plan);
   });

@@ -6,10 +6,10 @@
 import { gather, tensor1d, tensor2d } from '@tensorflow/tfjs';
 import type { Tensor1D, Tensor2D } from '@tensorflow/tfjs';
 
+import { nativeKernel } from '../native/kernels.ts';
 import { readHostSync, runOp } from '../ownership.ts';
 import { assertShape } from './assert-shape.ts';
 import { toIndexTensor } from './index-tensor.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
 import { as1D } from './reshape.ts';
@@ -62,9 +62,9 @@ export function gatherScoresBackward(saved: GatherScoresSaved, dweights_N: Tenso
   const { tokens, experts } = plan;
   assertShape(dweights_N, 'N', { N: countPairs(plan) }, 'gatherScores dweights');
   const dscores = runOp('gatherScores.backward', () => {
-    if (hasKernel('MoebiusScatterScores') && countPairs(plan) > 0) {
-      const inputs = [dweights_N, toIndexTensor(plan.source)];
-      return runKernel('MoebiusScatterScores', inputs, { tokens, experts })[0] as Tensor2D;
+    const kernel = nativeKernel('MoebiusScatterScores');
+    if (kernel && countPairs(plan) > 0) {
+      return kernel([dweights_N, toIndexTensor(plan.source)], { tokens, experts })[0] as Tensor2D;
     }
     const placed = addByIndex(readHostSync(dweights_N), plan.source, tokens * experts);
     return tensor2d(placed, [tokens, experts]);

@@ -4,8 +4,8 @@
 import { addN, square, sum } from '@tensorflow/tfjs';
 import type { Tensor } from '@tensorflow/tfjs';
 
+import { nativeKernel } from '../native/kernels.ts';
 import { readHostSync, runOp } from '../ownership.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
 
 /** What {@link globalNorm} finds. */
 export interface GlobalNorm {
@@ -25,8 +25,9 @@ export function globalNorm(tensors: readonly Tensor[]): GlobalNorm {
   let squares = 0;
   let finite = true;
   runOp('globalNorm', () => {
-    if (hasKernel('MoebiusGlobalNorm')) {
-      const [out] = runKernel('MoebiusGlobalNorm', tensors, { x_count: tensors.length });
+    const kernel = nativeKernel('MoebiusGlobalNorm');
+    if (kernel) {
+      const [out] = kernel(tensors);
       const read = readHostSync(out as Tensor);
       squares = read[0] ?? 0;
       finite = read[1] === 1;

@@ -6,11 +6,11 @@
 import { concat, matMul, slice, zerosLike } from '@tensorflow/tfjs';
 import type { Tensor2D } from '@tensorflow/tfjs';
 
+import { nativeKernel } from '../native/kernels.ts';
 import { cloneTree, runOp } from '../ownership.ts';
 import { assertCount, assertShape } from './assert-shape.ts';
 import type { Dims } from './assert-shape.ts';
 import { toIndexTensor } from './index-tensor.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
 import { zeros2D } from './reshape.ts';
@@ -65,10 +65,8 @@ function multiplyGroups(
   columns: number,
 ): Tensor2D {
   if (x_NI.shape[0] === 0) return zeros2D(0, columns);
-  if (hasKernel('MoebiusGroupedMatMul')) {
-    const inputs = [x_NI, toIndexTensor(offsets), ...weights];
-    return runKernel('MoebiusGroupedMatMul', inputs, { weights_count: weights.length })[0] as Tensor2D;
-  }
+  const kernel = nativeKernel('MoebiusGroupedMatMul');
+  if (kernel) return kernel([x_NI, toIndexTensor(offsets), ...weights])[0] as Tensor2D;
   const parts: Tensor2D[] = [];
   for (const [e, weight] of weights.entries()) {
     const rows_RI = group(x_NI, offsets, e);
@@ -95,9 +93,9 @@ export function groupedMatmulBackward(saved: GroupedMatmulSaved, dy_NO: Tensor2D
   assertShape(dy_NO, 'N O', { N: x.shape[0], O: weights[0]?.shape[0] ?? 0 }, 'groupedMatmul dy');
   return runOp('groupedMatmul.backward', () => {
     if (x.shape[0] === 0) return { dx: zerosLike(x), dweights: weights.map((weight) => zerosLike(weight)) };
-    if (hasKernel('MoebiusGroupedMatMulGrad')) {
-      const inputs = [x, toIndexTensor(offsets), ...weights, dy_NO];
-      const outputs = runKernel('MoebiusGroupedMatMulGrad', inputs, { weights_count: weights.length });
+    const kernel = nativeKernel('MoebiusGroupedMatMulGrad');
+    if (kernel) {
+      const outputs = kernel([x, toIndexTensor(offsets), ...weights, dy_NO]);
       const [dx, ...dweights] = outputs as [Tensor2D, ...Tensor2D[]];
       return { dx, dweights };
     }

@@ -1,30 +1,20 @@
 /**
  * @file What happens to queries and keys before attention: an RMS norm per head (Qwen3), then rotary positions.
- * Either part may be absent.
+ * Either part may be absent. A table of fewer than C/2 columns turns the first part of a head (partial rotary).
  *
  * Legend: `T` tokens · `H` heads · `C` head width · `Z` = H·C · `P` positions of the table.
  */
-import {
-  add,
-  concat,
-  gather,
-  mean,
-  mul,
-  neg,
-  reshape,
-  rsqrt,
-  slice,
-  square,
-  sub,
-  sum,
-} from '@tensorflow/tfjs';
+import { MoebiusError } from '@moebius/core';
+import { add, concat, gather, mean, mul, neg, rsqrt, slice, square, sub, sum } from '@tensorflow/tfjs';
 import type { Tensor, Tensor1D, Tensor2D, Tensor3D } from '@tensorflow/tfjs';
 
+import { nativeKernel } from '../native/kernels.ts';
+import type { NativeKernel } from '../native/kernels.ts';
 import { cloneTensor, cloneTree, runOp } from '../ownership.ts';
 import { assertCount, assertDivides, assertShape } from './assert-shape.ts';
+import type { Dims } from './assert-shape.ts';
 import { assertIndexRange, indexLength, toIndexTensor } from './index-tensor.ts';
 import type { IndexTensor } from './index-tensor.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
 import { as1D, as2D, as3D, zeros2D } from './reshape.ts';
@@ -83,9 +73,11 @@ export function headNormRopeForward(
   assertInputs(x_TZ, weight_C, options);
   return runOp('headNormRope', () => {
     const positions = table === null ? null : toIndexTensor(options.positions ?? new Int32Array(0));
-    const { value, inv } = hasKernel('MoebiusHeadNormRope')
-      ? nativeForward(x_TZ, weight_C, { heads, epsilon, positions, table })
-      : portableForward(x_TZ, weight_C, { heads, epsilon, positions, table });
+    const parts = { heads, epsilon, positions, table };
+    const kernel = nativeKernel('MoebiusHeadNormRope');
+    const [value, inv] = kernel
+      ? (kernel(kernelInputs(x_TZ, weight_C, parts), { heads, epsilon }) as [Tensor2D, Tensor2D])
+      : portableForward(x_TZ, weight_C, parts);
     const saved: HeadNormRopeSaved = {
       x: cloneTensor(x_TZ),
       weight: weight_C === null ? null : cloneTensor(weight_C),
@@ -105,8 +97,17 @@ function assertInputs(x_TZ: Tensor2D, weight_C: Tensor1D | null, options: HeadNo
   const headSize = assertDivides(width, heads, 'headNormRope width by heads');
   if (weight_C !== null) assertShape(weight_C, 'C', { C: headSize }, 'headNormRope weight');
   if (table === undefined) return;
-  assertShape(table.cos, 'P C/2', { 'C/2': headSize / 2 }, 'headNormRope table.cos');
-  assertShape(table.sin, 'P C/2', { 'C/2': headSize / 2 }, 'headNormRope table.sin');
+  const dims: Dims = {};
+  assertShape(table.cos, 'P R/2', dims, 'headNormRope table.cos');
+  assertShape(table.sin, 'P R/2', dims, 'headNormRope table.sin');
+  const turned = 2 * table.cos.shape[1];
+  if (turned > headSize) {
+    throw new MoebiusError({
+      code: 'shape',
+      message: `headNormRope table: must turn at most the head width ${headSize}, got ${turned}`,
+      details: { headSize, turned },
+    });
+  }
   assertCount(positions === undefined ? 0 : indexLength(positions), rows, 'headNormRope positions length');
   if (positions !== undefined) assertIndexRange(positions, table.cos.shape[0], 'headNormRope positions');
 }
@@ -129,22 +130,11 @@ function kernelInputs(x_TZ: Tensor2D, weight_C: Tensor1D | null, parts: Omit<Par
   ];
 }
 
-function nativeForward(
-  x_TZ: Tensor2D,
-  weight_C: Tensor1D | null,
-  parts: Parts,
-): { value: Tensor2D; inv: Tensor2D } {
-  const { heads, epsilon } = parts;
-  const outputs = runKernel('MoebiusHeadNormRope', kernelInputs(x_TZ, weight_C, parts), { heads, epsilon });
-  const [value, inv] = outputs as [Tensor2D, Tensor2D];
-  return { value, inv };
-}
-
 function portableForward(
   x_TZ: Tensor2D,
   weight_C: Tensor1D | null,
   parts: Parts,
-): { value: Tensor2D; inv: Tensor2D | null } {
+): [Tensor2D, Tensor2D | null] {
   const { heads, epsilon, positions, table } = parts;
   const [rows, width] = x_TZ.shape;
   let x_THC = as3D(x_TZ, rows, heads, width / heads);
@@ -155,22 +145,25 @@ function portableForward(
     x_THC = mul(mul(x_THC, inv_TH1), weight_C);
   }
   if (table !== null && positions !== null) x_THC = rotate(x_THC, table, positions, 1);
-  return { value: reshape(x_THC, [rows, width]), inv };
+  return [as2D(x_THC, rows, width), inv];
 }
 
-/** Turns each half-pair by its angle; `direction` −1 turns back. */
+/** Turns each pair (i, i + half) by its angle; `direction` −1 turns back. */
 function rotate(x_THC: Tensor3D, table: RotaryTable, positions: Tensor1D, direction: 1 | -1): Tensor3D {
   const [rows, heads, headSize] = x_THC.shape;
-  const half = headSize / 2;
+  const half = table.cos.shape[1];
   const cos = as3D(gather(table.cos, positions), rows, 1, half);
   const raw_sin = as3D(gather(table.sin, positions), rows, 1, half);
   const sin = direction === 1 ? raw_sin : neg(raw_sin);
   const first = slice(x_THC, [0, 0, 0], [rows, heads, half]);
   const second = slice(x_THC, [0, 0, half], [rows, heads, half]);
-  return concat(
-    [sub<Tensor3D>(mul(first, cos), mul(second, sin)), add<Tensor3D>(mul(second, cos), mul(first, sin))],
-    2,
-  );
+  const turned = [
+    sub<Tensor3D>(mul(first, cos), mul(second, sin)),
+    add<Tensor3D>(mul(second, cos), mul(first, sin)),
+  ];
+  const rest = headSize - 2 * half;
+  if (rest > 0) turned.push(slice(x_THC, [0, 0, 2 * half], [rows, heads, rest]));
+  return concat(turned, 2);
 }
 
 /**
@@ -185,7 +178,8 @@ export function headNormRopeBackward(saved: HeadNormRopeSaved, dy_TZ: Tensor2D):
   const [rows, width] = x.shape;
   assertShape(dy_TZ, 'T Z', { T: rows, Z: width }, 'headNormRope dy');
   return runOp('headNormRope.backward', () => {
-    if (hasKernel('MoebiusHeadNormRopeGrad')) return nativeBackward(saved, dy_TZ);
+    const kernel = nativeKernel('MoebiusHeadNormRopeGrad');
+    if (kernel) return nativeBackward(kernel, saved, dy_TZ);
     const { heads, table, positions } = saved;
     const dy_THC = as3D(dy_TZ, rows, heads, width / heads);
     const turned = table === null || positions === null ? dy_THC : rotate(dy_THC, table, positions, -1);
@@ -199,10 +193,14 @@ export function headNormRopeBackward(saved: HeadNormRopeSaved, dy_TZ: Tensor2D):
   });
 }
 
-function nativeBackward(saved: HeadNormRopeSaved, dy_TZ: Tensor2D): HeadNormRopeGradients {
+function nativeBackward(
+  kernel: NativeKernel,
+  saved: HeadNormRopeSaved,
+  dy_TZ: Tensor2D,
+): HeadNormRopeGradients {
   const { x, weight, inv, table, positions, heads } = saved;
   const inputs = kernelInputs(x, weight, { heads, table, positions });
-  const outputs = runKernel('MoebiusHeadNormRopeGrad', [...inputs, inv ?? zeros2D(0, 0), dy_TZ], { heads });
+  const outputs = kernel([...inputs, inv ?? zeros2D(0, 0), dy_TZ], { heads });
   const [dx, dweight] = outputs as [Tensor2D, Tensor1D];
   return weight === null ? { dx } : { dx, dweight };
 }

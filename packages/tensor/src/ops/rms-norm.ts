@@ -6,10 +6,10 @@
 import { add, mean, mul, rsqrt, square, sub, sum } from '@tensorflow/tfjs';
 import type { Tensor1D, Tensor2D } from '@tensorflow/tfjs';
 
+import { nativeKernel } from '../native/kernels.ts';
 import { cloneTensor, runOp } from '../ownership.ts';
 import { assertShape } from './assert-shape.ts';
 import type { Dims } from './assert-shape.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
 import { as1D, as2D } from './reshape.ts';
@@ -56,8 +56,9 @@ export function rmsNormForward(
   assertShape(weight_D, 'D', dims, 'rmsNorm weight');
   assertShape(x_TD, 'T D', dims, 'rmsNorm x');
   return runOp('rmsNorm', () => {
-    const [value, inv] = hasKernel('MoebiusRmsNorm')
-      ? (runKernel('MoebiusRmsNorm', [x_TD, weight_D], { epsilon }) as [Tensor2D, Tensor1D])
+    const kernel = nativeKernel('MoebiusRmsNorm');
+    const [value, inv] = kernel
+      ? (kernel([x_TD, weight_D], { epsilon }) as [Tensor2D, Tensor1D])
       : portableForward(x_TD, weight_D, epsilon);
     return { value, saved: { x: cloneTensor(x_TD), weight: cloneTensor(weight_D), inv } };
   });
@@ -79,8 +80,9 @@ export function rmsNormBackward(saved: RmsNormSaved, dy_TD: Tensor2D): RmsNormGr
   const { x, weight, inv } = saved;
   assertShape(dy_TD, 'T D', { T: x.shape[0], D: x.shape[1] }, 'rmsNorm dy');
   return runOp('rmsNorm.backward', () => {
-    if (hasKernel('MoebiusRmsNormGrad')) {
-      const [dx, dweight] = runKernel('MoebiusRmsNormGrad', [x, weight, inv, dy_TD], {});
+    const kernel = nativeKernel('MoebiusRmsNormGrad');
+    if (kernel) {
+      const [dx, dweight] = kernel([x, weight, inv, dy_TD]);
       return { dx: dx as Tensor2D, dweight: dweight as Tensor1D };
     }
     const inv_T1 = as2D(inv, x.shape[0], 1);

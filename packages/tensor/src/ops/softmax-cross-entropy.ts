@@ -11,13 +11,13 @@
 import { add, exp, gather, mul, oneHot, square, sub, sum, tensor1d, logSumExp } from '@tensorflow/tfjs';
 import type { Scalar, Tensor1D, Tensor2D } from '@tensorflow/tfjs';
 
+import { nativeKernel } from '../native/kernels.ts';
 import { runOp } from '../ownership.ts';
 import { assertCount, assertShape } from './assert-shape.ts';
 import { countTargets } from './cross-entropy.kernel.ts';
 import type { TargetCount } from './cross-entropy.kernel.ts';
 import { indexLength, toHostIndex, toIndexTensor } from './index-tensor.ts';
 import type { IndexTensor } from './index-tensor.ts';
-import { hasKernel, runKernel } from './kernel-port.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
 import { as1D, as2D } from './reshape.ts';
@@ -77,8 +77,9 @@ export function softmaxCrossEntropyForward(
   const { count } = counted;
   const perCount = 1 / Math.max(count, 1);
   return runOp('softmaxCrossEntropy', () => {
-    const [lossPerRow, z_T, dlogits] = hasKernel('MoebiusSoftmaxCrossEntropy')
-      ? (runKernel('MoebiusSoftmaxCrossEntropy', [logits_TV, toIndexTensor(targets_T)], {
+    const kernel = nativeKernel('MoebiusSoftmaxCrossEntropy');
+    const [lossPerRow, z_T, dlogits] = kernel
+      ? (kernel([logits_TV, toIndexTensor(targets_T)], {
           ignore_index: ignoreIndex,
           z_loss: zLossCoefficient,
         }) as [Tensor1D, Tensor1D, Tensor2D])
