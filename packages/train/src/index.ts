@@ -14,7 +14,7 @@ export { endOfText, trainTokenizer } from './tokenizer/train-tokenizer.ts';
 export type { TokenizerTrainingOptions } from './tokenizer/train-tokenizer.ts';
 export { createTokenizer } from './tokenizer/tokenizer.ts';
 export type { DecodeOptions, Tokenizer, TokenizerOptions } from './tokenizer/tokenizer.ts';
-export { readTokenizer, writeTokenizer } from './tokenizer/tokenizer-folder.ts';
+export { readTokenizer, tokenizerFiles, writeTokenizer } from './tokenizer/tokenizer-folder.ts';
 export { createTextStream } from './tokenizer/text-stream.ts';
 export type { TextStream } from './tokenizer/text-stream.ts';
 export { evaluate } from './evaluation/evaluate.ts';
@@ -41,3 +41,14 @@ export type {
   StepEvent,
   TrainEvent,
 } from './trainer/events.ts';
+export { createTrainer } from './trainer/trainer.ts';
+export type { Trainer } from './trainer/trainer.ts';
+export { defaultCacheFolder } from './trainer/session.ts';
+export type { TrainerOptions } from './trainer/session.ts';
+export { prepareDataset } from './data/dataset.ts';
+export type { Dataset, DatasetOptions } from './data/dataset.ts';
+export type { TarballDownload } from './data/npm-tarball.ts';
+export type { TokenizerDefinition } from './tokenizer/tokenizer-definition.ts';
+export { parseTokenizerDefinition } from './tokenizer/tokenizer-definition.ts';
+export { generateText } from './generate-text.ts';
+export type { GenerateTextOptions } from './generate-text.ts';

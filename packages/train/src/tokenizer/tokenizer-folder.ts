@@ -30,6 +30,13 @@ export async function readTokenizer(path: string): Promise<Tokenizer> {
 
 /** Writes `tokenizer.json` and `tokenizer_config.json` into a folder, each whole or not at all. */
 export async function writeTokenizer(tokenizer: Tokenizer, folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  for (const [name, text] of Object.entries(tokenizerFiles(tokenizer)))
+    await writeWhole(join(folder, name), text);
+}
+
+/** The files of a tokenizer, by name. */
+export function tokenizerFiles(tokenizer: Tokenizer): { readonly [name: string]: string } {
   const endToken = tokenizer.decode([tokenizer.endOfTextId]);
   const config = {
     tokenizer_class: 'PreTrainedTokenizerFast',
@@ -39,9 +46,10 @@ export async function writeTokenizer(tokenizer: Tokenizer, folder: string): Prom
     clean_up_tokenization_spaces: false,
     model_max_length: 1e30,
   };
-  await mkdir(folder, { recursive: true });
-  await writeWhole(join(folder, 'tokenizer.json'), `${JSON.stringify(tokenizer.definition, null, 1)}\n`);
-  await writeWhole(join(folder, 'tokenizer_config.json'), `${JSON.stringify(config, null, 2)}\n`);
+  return {
+    'tokenizer.json': `${JSON.stringify(tokenizer.definition, null, 1)}\n`,
+    'tokenizer_config.json': `${JSON.stringify(config, null, 2)}\n`,
+  };
 }
 
 async function writeWhole(file: string, text: string): Promise<void> {

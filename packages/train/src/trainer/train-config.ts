@@ -53,8 +53,10 @@ const optimizer = z.strictObject({
   beta1: z.number().min(0).lt(1).default(0.9),
   beta2: z.number().min(0).lt(1).default(0.95),
   epsilon: z.number().gt(0).default(1e-8),
-  /** Decoupled decay of matrices; norms are never decayed. */
+  /** Decoupled decay. */
   weightDecay: z.number().min(0).default(0.1),
+  /** Parameters whose name matches one of these regular expressions are not decayed. */
+  noDecay: z.array(z.string().refine(isPattern, 'must be a regular expression')).default(['norm']),
   /** Largest global gradient norm; null does not clip. */
   clipNorm: z.number().gt(0).nullable().default(1),
 });
@@ -88,8 +90,10 @@ const losses = z.strictObject({
 const evaluation = z.strictObject({
   /** Steps between evaluations; null evaluates at the end only. */
   everySteps: count.nullable().default(200),
-  /** Held-out tokens measured in between; the last evaluation measures all. */
+  /** Held-out tokens measured in between, in whole documents. */
   tokens: count.default(32_768),
+  /** Held-out tokens of the last evaluation; null measures all documents. */
+  finalTokens: count.nullable().default(null),
 });
 
 const checkpoint = z.strictObject({
@@ -127,6 +131,14 @@ const schema = z.strictObject({
   /** Folder for metrics, checkpoints and the trained model; null keeps nothing on disk. */
   output: path.nullable().default(null),
 });
+
+function isPattern(text: string): boolean {
+  try {
+    return new RegExp(text, 'u') !== undefined;
+  } catch {
+    return false;
+  }
+}
 
 /** A checked run configuration with every default filled. */
 export type TrainConfig = z.output<typeof schema>;

@@ -1,0 +1,114 @@
+/**
+ * @file Metrics as JSON Lines: one record per event, names as in `@moebius/core`. Written as the run goes, so that a
+ * plot can follow it.
+ */
+import { appendFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import type { MetricRecord } from '@moebius/core';
+
+import type { LayerLoad, TrainEvent } from './events.ts';
+
+declare module '@moebius/core' {
+  interface MetricMap {
+    /** `train/loss` plus the weighted auxiliary losses. */
+    'train/total_loss': number;
+    /** Auxiliary losses by name, without coefficients. */
+    'train/aux': { readonly [name: string]: number };
+    /** Share of the run that is done. */
+    'train/fraction': number;
+    /** Perplexity of the held-out tokens. */
+    'eval/perplexity': number;
+    /** Held-out tokens measured. */
+    'eval/tokens': number;
+    /** What simple methods reach on the same held-out text, bits per byte. */
+    'eval/baselines': { readonly [name: string]: number };
+    /** Use of the experts, by sparse layer. */
+    'routing/layers': readonly LayerLoad[];
+    /** Live tensors after a step. */
+    'memory/tensors': number;
+    /** Bytes of live tensors after a step. */
+    'memory/tensor_bytes': number;
+    /** Resident set of the process. */
+    'memory/resident_bytes': number;
+  }
+}
+
+/** A file that takes the metrics of a run. */
+export interface MetricsFile {
+  /** Adds the record of an event; events without numbers are left out. */
+  write(event: TrainEvent): Promise<void>;
+}
+
+/** Name of the metrics file in a run's output folder. */
+export const metricsFileName = 'metrics.jsonl';
+
+/**
+ * Opens the metrics of a run.
+ *
+ * @param output - the run's folder; made when missing
+ * @param fromStep - records of later steps, left by a session that stopped after its last checkpoint, are dropped
+ */
+export async function openMetricsFile(output: string, fromStep: number): Promise<MetricsFile> {
+  const file = join(output, metricsFileName);
+  await mkdir(output, { recursive: true });
+  const kept = fromStep === 0 ? [] : keepUntil(await readFile(file, 'utf8').catch(() => ''), fromStep);
+  await writeFile(`${file}.partial`, kept.map((line) => `${line}\n`).join(''));
+  await rename(`${file}.partial`, file);
+  return {
+    async write(event) {
+      const record = recordOf(event);
+      if (record !== undefined) await appendFile(file, `${JSON.stringify(record)}\n`);
+    },
+  };
+}
+
+/** The record of an event, if it has numbers. */
+export function recordOf(event: TrainEvent): MetricRecord | undefined {
+  switch (event.kind) {
+    case 'step': {
+      const { residentBytes } = event.memory;
+      return {
+        step: event.step,
+        'train/loss': event.loss,
+        'train/total_loss': event.totalLoss,
+        'train/aux': event.aux,
+        'train/learning_rate': event.learningRate,
+        'train/gradient_norm': event.gradientNorm,
+        'train/tokens': event.tokens,
+        'train/fraction': event.fraction,
+        'train/tokens_per_second': event.tokensPerSecond,
+        'train/step_ms': event.stepMs,
+        'routing/layers': event.routing,
+        'memory/tensors': event.memory.tensors,
+        'memory/tensor_bytes': event.memory.bytes,
+        ...(residentBytes === undefined ? {} : { 'memory/resident_bytes': residentBytes }),
+      };
+    }
+    case 'evaluate':
+      return {
+        step: event.step,
+        'eval/loss': event.loss,
+        'eval/perplexity': event.perplexity,
+        'eval/bits_per_byte': event.bitsPerByte,
+        'eval/tokens': event.evaluatedTokens,
+      };
+    case 'end':
+      return event.baselines === undefined
+        ? undefined
+        : { step: event.step, 'eval/baselines': { ...event.baselines } };
+    default:
+      return undefined;
+  }
+}
+
+/** Lines up to a step; a last line that was cut off in the middle is dropped. */
+function keepUntil(text: string, step: number): string[] {
+  return text.split('\n').filter((line) => {
+    try {
+      return ((JSON.parse(line) as { step?: number }).step ?? Infinity) <= step;
+    } catch {
+      return false;
+    }
+  });
+}

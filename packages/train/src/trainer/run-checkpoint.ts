@@ -1,0 +1,140 @@
+/**
+ * @file Checkpoints of a run: parameters, moments and progress in one safetensors file that appears whole or not at
+ * all, so that a run that was stopped goes on bit for bit. The data's order is a function of the seed and of the rows
+ * consumed, and no other random number is drawn while training: progress is all there is to save beside the tensors.
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+
+import { MoebiusError, parseConfig, runAsync, z } from '@moebius/core';
+import { createStateFileWriter, openStateFile } from '@moebius/safetensors';
+import { exportParameters, importParameters } from '@moebius/tensor';
+import type { ParameterStore } from '@moebius/tensor';
+
+import { exists } from '../data/publish.ts';
+import type { RunProgress } from './run-plan.ts';
+import type { TrainConfig } from './train-config.ts';
+
+const progressSchema = z.strictObject({
+  step: z.int().min(0),
+  rows: z.int().min(0),
+  tokens: z.int().min(0),
+  elapsedMs: z.number().min(0),
+});
+
+/** Everything that decides the numbers of a run; a resumed run must agree in it. */
+const decisiveKeys = [
+  'schemaVersion',
+  'model',
+  'data',
+  'tokenizer',
+  'batch',
+  'duration',
+  'optimizer',
+  'schedule',
+  'losses',
+  'seed',
+] as const;
+
+/** Where a run keeps its checkpoint. */
+export function checkpointFile(output: string): string {
+  return join(output, 'checkpoint', 'state.safetensors');
+}
+
+/** What identifies a run beside its configuration: the same names can hold other text. */
+export interface RunIdentity {
+  readonly config: TrainConfig;
+  readonly tokenizerHash: string;
+  readonly trainingTokens: number;
+}
+
+/**
+ * Saves a run, replacing its last checkpoint.
+ *
+ * @param store - borrowed
+ * @throws `io` when the disk fails: the last checkpoint stands then
+ */
+export async function saveCheckpoint(
+  store: ParameterStore,
+  progress: RunProgress,
+  identity: RunIdentity & { readonly output: string },
+): Promise<void> {
+  const file = checkpointFile(identity.output);
+  await mkdir(join(identity.output, 'checkpoint'), { recursive: true });
+  const snapshot = store.capture(store.units(), { moments: true });
+  const writer = createStateFileWriter(file);
+  try {
+    await runAsync(
+      writer.begin({ progress: JSON.stringify(progress), identity: describeIdentity(identity) }),
+    );
+    await runAsync(exportParameters(snapshot, writer));
+    await runAsync(writer.commit());
+  } catch (error) {
+    await runAsync(writer.abort());
+    throw error;
+  } finally {
+    snapshot.dispose();
+  }
+}
+
+/**
+ * Loads a run's checkpoint into its parameters.
+ *
+ * @param store - overwritten
+ * @throws `checkpoint` when there is none, when it is damaged, or when it is of a run with another configuration
+ */
+export async function loadCheckpoint(
+  store: ParameterStore,
+  identity: RunIdentity & { readonly output: string },
+): Promise<RunProgress> {
+  const file = checkpointFile(identity.output);
+  if (!(await exists(file))) {
+    throw new MoebiusError({
+      code: 'checkpoint',
+      message: `resume: expected a checkpoint at ${file}, got none (start the run without resume)`,
+      details: { file },
+    });
+  }
+  const reader = openStateFile(file);
+  try {
+    const metadata = await runAsync(reader.metadata());
+    assertSameRun(metadata['identity'] ?? '{}', describeIdentity(identity), file);
+    const progress = parseConfig(
+      progressSchema,
+      JSON.parse(metadata['progress'] ?? 'null'),
+      `${file}: progress`,
+    );
+    await runAsync(importParameters(store, reader));
+    return progress;
+  } finally {
+    reader.close();
+  }
+}
+
+function describeIdentity({ config, tokenizerHash, trainingTokens }: RunIdentity): string {
+  const decisive = decisiveKeys.map((key) => [key, config[key]] as const);
+  return JSON.stringify({ ...Object.fromEntries(decisive), tokenizerHash, trainingTokens });
+}
+
+function assertSameRun(saved: string, wanted: string, file: string): void {
+  const before = flatten(JSON.parse(saved));
+  const now = flatten(JSON.parse(wanted));
+  const keys = [...new Set([...Object.keys(before), ...Object.keys(now)])];
+  const changed = keys.filter((key) => before[key] !== now[key]);
+  if (changed.length === 0) return;
+  const listed = changed.map((key) => `${key} was ${before[key] ?? 'absent'}, is ${now[key] ?? 'absent'}`);
+  throw new MoebiusError({
+    code: 'checkpoint',
+    message: `resume: must be the run that ${file} was saved by, got other settings: ${listed.join('; ')} (restore them, or start a new run)`,
+    details: { file, changed },
+  });
+}
+
+/** The leaves of a JSON value by dotted path, as JSON. */
+function flatten(value: unknown, path: string = ''): { [path: string]: string } {
+  if (typeof value !== 'object' || value === null) return { [path]: JSON.stringify(value) };
+  const inner = Object.entries(value).map(([key, part]) =>
+    flatten(part, path === '' ? key : `${path}.${key}`),
+  );
+  return Object.assign({}, ...inner) as { [path: string]: string };
+}

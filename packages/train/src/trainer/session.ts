@@ -1,0 +1,199 @@
+/**
+ * @file What a run works with, made in order: engine, text, tokenizer, shards, model, and the checkpoint to go on from.
+ */
+import { readFile, readdir } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+import { MoebiusError, createRng } from '@moebius/core';
+import type { Clock } from '@moebius/core';
+import { createModel, initialiseParameters } from '@moebius/model';
+import type { DecoderModel, ModelConfig, ModelOptions, WeightedLoss } from '@moebius/model';
+import { createEngine } from '@moebius/tensor';
+
+import { createBatchSampler } from '../data/batch-sampler.ts';
+import type { BatchSampler } from '../data/batch-sampler.ts';
+import { prepareDatasetInStages } from '../data/dataset.ts';
+import type { Dataset, DatasetStage } from '../data/dataset.ts';
+import type { TarballDownload } from '../data/npm-tarball.ts';
+import { chooseBalanceLosses } from './balance-losses.ts';
+import type { Callback } from './callback.ts';
+import type { PrepareEvent } from './events.ts';
+import { metricsFileName } from './metrics-file.ts';
+import { loadCheckpoint } from './run-checkpoint.ts';
+import { assertFits, planRun } from './run-plan.ts';
+import type { RunPlan, RunProgress } from './run-plan.ts';
+import { resolveModelConfig } from './train-config.ts';
+import type { TrainConfig } from './train-config.ts';
+
+/** What a trainer takes from outside, beside its configuration. */
+export interface TrainerOptions {
+  /** The time. An app passes `{ nowMs: () => performance.now() }`. */
+  readonly clock: Clock;
+  /** Called at fixed points, in order. */
+  readonly callbacks?: readonly Callback[];
+  /** For corpora, tokenizers and shards. Default `~/.cache/moebius`. */
+  readonly cacheFolder?: string | undefined;
+  /** Ends the run after the step it is in: a checkpoint is saved when there is an output folder. */
+  readonly signal?: AbortSignal | undefined;
+  /** `resume` goes on from the output folder's checkpoint, `overwrite` starts anew in a folder that holds a run. Default `refuse`. */
+  readonly existing?: 'refuse' | 'resume' | 'overwrite';
+  /** Memory a step may need; default the machine's, null for no limit. */
+  readonly memoryLimitBytes?: number | null;
+  /** Resident bytes of the process, for metrics. */
+  readonly residentBytes?: (() => number) | undefined;
+  /** Balance losses instead of the configuration's. */
+  readonly balance?: readonly WeightedLoss[];
+  /** Who runs the experts. Default: the local executor. */
+  readonly executor?: ModelOptions['executor'];
+  /** How a corpus is fetched. Default `npm pack`. */
+  readonly download?: TarballDownload | undefined;
+  /** One line about the engine. */
+  readonly onMessage?: ((line: string) => void) | undefined;
+}
+
+/** A run, ready to train. It owns its model. */
+export interface Session {
+  readonly config: TrainConfig;
+  readonly options: TrainerOptions;
+  readonly dataset: Dataset;
+  readonly model: DecoderModel;
+  readonly sampler: BatchSampler;
+  readonly balance: readonly WeightedLoss[];
+  readonly plan: RunPlan;
+  /** Where the run is; replaced after every step. */
+  progress: RunProgress;
+}
+
+/** The per-user cache folder when none is named. */
+export function defaultCacheFolder(): string {
+  return join(homedir(), '.cache', 'moebius');
+}
+
+/** Makes a session, telling each stage as it ends. */
+export async function* prepareSession(
+  config: TrainConfig,
+  options: TrainerOptions,
+): AsyncGenerator<PrepareEvent, Session, void> {
+  const { clock } = options;
+  await assertOutput(config, options);
+  let since = clock.nowMs();
+  const done = (stage: PrepareEvent['stage'], detail: string): PrepareEvent => {
+    const begun = since;
+    since = clock.nowMs();
+    return { kind: 'prepare', stage, detail, elapsedMs: since - begun };
+  };
+  const { name, threads } = config.engine;
+  const engine = await createEngine({ engine: name, threads, onMessage: options.onMessage });
+  yield done('engine', engine.description);
+  const stages = prepareDatasetInStages({
+    ...config.data,
+    tokenizer: config.tokenizer,
+    cacheFolder: options.cacheFolder ?? defaultCacheFolder(),
+    download: options.download,
+  });
+  const dataset = yield* mapStages(stages, done);
+  const session = await createSession(config, options, dataset);
+  yield done(
+    'model',
+    `${session.plan.parameters} parameters, ${session.plan.activeParameters} of them active`,
+  );
+  if (options.existing !== 'resume') return session;
+  try {
+    const { output } = config;
+    if (output === null) throw noOutput();
+    const identity = {
+      config,
+      tokenizerHash: dataset.tokenizer.hash,
+      trainingTokens: dataset.training.tokens.length,
+    };
+    session.progress = await loadCheckpoint(session.model.parameters, { ...identity, output });
+  } catch (error) {
+    session.model.dispose();
+    throw error;
+  }
+  yield done('resume', `from step ${session.progress.step}`);
+  return session;
+}
+
+/** Passes each stage on as an event. */
+async function* mapStages(
+  stages: AsyncGenerator<DatasetStage, Dataset, void>,
+  done: (stage: DatasetStage['stage'], detail: string) => PrepareEvent,
+): AsyncGenerator<PrepareEvent, Dataset, void> {
+  for (;;) {
+    const next = await stages.next();
+    if (next.done === true) return next.value;
+    yield done(next.value.stage, next.value.detail);
+  }
+}
+
+async function createSession(
+  config: TrainConfig,
+  options: TrainerOptions,
+  dataset: Dataset,
+): Promise<Session> {
+  const { length } = config.batch;
+  const modelConfig = resolveModelConfig(await readModelFields(config.model), dataset.tokenizer);
+  assertLength(length, modelConfig);
+  if (options.memoryLimitBytes !== null) assertFits(config, modelConfig, options.memoryLimitBytes);
+  const sampler = createBatchSampler(dataset.training, { length, seed: config.seed });
+  const parameters = initialiseParameters(modelConfig, createRng([config.seed]).fork('parameters'));
+  const { executor } = options;
+  return {
+    config,
+    options,
+    dataset,
+    sampler,
+    model: createModel({ config: modelConfig, parameters, ...(executor === undefined ? {} : { executor }) }),
+    balance: modelConfig.num_experts === 0 ? [] : (options.balance ?? chooseBalanceLosses(config)),
+    plan: planRun(config, modelConfig),
+    progress: { step: 0, rows: 0, tokens: 0, elapsedMs: 0 },
+  };
+}
+
+/** The model's fields: given, or those of a model folder (whose vocabulary then stands). */
+async function readModelFields(model: TrainConfig['model']): Promise<{ readonly [key: string]: unknown }> {
+  if (typeof model !== 'string') return model;
+  const file = model.endsWith('.json') ? model : join(model, 'config.json');
+  try {
+    return JSON.parse(await readFile(file, 'utf8')) as { readonly [key: string]: unknown };
+  } catch (cause) {
+    throw new MoebiusError({
+      code: 'io',
+      message: `model: expected a config.json at ${file}, got ${cause instanceof Error ? cause.message : String(cause)} (name a model folder, or write the configuration itself)`,
+      details: { file },
+      cause,
+    });
+  }
+}
+
+function assertLength(length: number, model: ModelConfig): void {
+  if (length <= model.max_position_embeddings) return;
+  throw new MoebiusError({
+    code: 'configuration',
+    message: `batch.length: must be at most the model's max_position_embeddings ${model.max_position_embeddings}, got ${length} (shorten the sequence)`,
+    details: { length, positions: model.max_position_embeddings },
+  });
+}
+
+/** A run never writes into another's folder by accident. */
+async function assertOutput(config: TrainConfig, options: TrainerOptions): Promise<void> {
+  const { existing = 'refuse' } = options;
+  if (config.output === null || existing !== 'refuse') return;
+  const entries = await readdir(config.output).catch(() => []);
+  const found = entries.filter((entry) => [metricsFileName, 'checkpoint', 'model'].includes(entry));
+  if (found.length === 0) return;
+  throw new MoebiusError({
+    code: 'configuration',
+    message: `output: must be a folder without a run, got ${config.output} with ${found.join(', ')} (resume it, overwrite it, or name another folder)`,
+    details: { output: config.output, found },
+  });
+}
+
+function noOutput(): MoebiusError {
+  return new MoebiusError({
+    code: 'configuration',
+    message: 'resume: must have an output folder to go on from, got null (name the folder of the run)',
+  });
+}

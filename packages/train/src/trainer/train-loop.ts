@@ -1,0 +1,288 @@
+/**
+ * @file The loop of a run: steps, evaluations, checkpoints, until it is done or asked to stop.
+ */
+import { rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+
+import { isMoebiusError, MoebiusError } from '@moebius/core';
+import { saveModel } from '@moebius/model';
+import { memory } from '@moebius/tensor';
+
+import { computeBaselines, kneserNeyBits } from '../evaluation/baselines.ts';
+import { createBigramCounts } from '../evaluation/bigram-counts.ts';
+import { evaluate } from '../evaluation/evaluate.ts';
+import { tokenizerFiles } from '../tokenizer/tokenizer-folder.ts';
+import { notifyCallbacks } from './callback.ts';
+import type { EndEvent, EvaluateEvent, SaveEvent, StartEvent, StepEvent, TrainEvent } from './events.ts';
+import { describeLoad } from './layer-load.ts';
+import { openMetricsFile } from './metrics-file.ts';
+import type { MetricsFile } from './metrics-file.ts';
+import { checkpointFile, saveCheckpoint } from './run-checkpoint.ts';
+import { positionOf } from './run-plan.ts';
+import { scheduleFactor } from './schedule.ts';
+import type { Session } from './session.ts';
+import type { TrainConfig } from './train-config.ts';
+import { runTrainStep } from './train-step.ts';
+
+/** Names of the folders in a run's output. */
+const modelFolder = 'model';
+
+type OptimizerConfig = TrainConfig['optimizer'];
+
+/** Runs a session to its end. The session's progress is kept up to date; its model stays with the caller. */
+export async function* trainLoop(session: Session): AsyncGenerator<TrainEvent, void, void> {
+  const loop = await openLoop(session);
+  const publish = (event: TrainEvent): AsyncGenerator<TrainEvent, void, void> => loop.publish(event);
+  yield* publish(startEvent(session));
+  while (!isDone(session) && !isAborted(session)) {
+    const step = await takeStep(session, loop);
+    yield* publish(step);
+    const { everySteps } = session.config.evaluation;
+    const isLast = isDone(session);
+    if (!isLast && !isAborted(session) && everySteps !== null && step.step % everySteps === 0) {
+      yield* publish(await measure(session, session.config.evaluation.tokens));
+    }
+    const saveEvery = session.config.checkpoint.everySteps;
+    if (!isLast && saveEvery !== null && step.step % saveEvery === 0) yield* saveProgress(session, loop);
+    await nextTurn();
+  }
+  if (isAborted(session)) return yield* stop(session, loop);
+  yield* finish(session, loop);
+}
+
+/** What the loop keeps open. */
+interface Loop {
+  /** Writes, tells callbacks, then yields. */
+  publish(event: TrainEvent): AsyncGenerator<TrainEvent, void, void>;
+  /** Time since training began, over all sessions. */
+  elapsedMs(): number;
+  /** Where the session started, for its pace. */
+  readonly start: { readonly step: number; readonly elapsedMs: number };
+}
+
+async function openLoop(session: Session): Promise<Loop> {
+  const { config, options, model, progress, dataset } = session;
+  const { output } = config;
+  let metrics: MetricsFile | undefined;
+  if (output !== null) {
+    if (options.existing === 'overwrite') {
+      await rm(dirname(checkpointFile(output)), { recursive: true, force: true });
+      await rm(join(output, modelFolder), { recursive: true, force: true });
+    }
+    metrics = await openMetricsFile(output, progress.step);
+  }
+  const context = { config, model, tokenizer: dataset.tokenizer };
+  const since = options.clock.nowMs() - progress.elapsedMs;
+  return {
+    async *publish(event) {
+      await metrics?.write(event);
+      await notifyCallbacks(options.callbacks ?? [], event, context);
+      yield event;
+    },
+    elapsedMs: () => options.clock.nowMs() - since,
+    start: { step: progress.step, elapsedMs: progress.elapsedMs },
+  };
+}
+
+function startEvent({ plan, progress, dataset }: Session): StartEvent {
+  const { steps, tokensPerStep, parameters, activeParameters, estimatedBytes, flopsPerStep } = plan;
+  return {
+    kind: 'start',
+    step: progress.step,
+    steps,
+    tokensPerStep,
+    parameters,
+    activeParameters,
+    estimatedBytes,
+    flopsPerStep,
+    trainingTokens: dataset.training.tokens.length,
+    heldOutTokens: dataset.heldOut.tokens.length,
+  };
+}
+
+function isDone({ plan, progress }: Session): boolean {
+  return plan.steps === undefined
+    ? progress.elapsedMs >= (plan.durationMs ?? 0)
+    : progress.step >= plan.steps;
+}
+
+function isAborted({ options }: Session): boolean {
+  return options.signal?.aborted === true;
+}
+
+/** One optimizer step, and what it did. */
+async function takeStep(session: Session, loop: Loop): Promise<StepEvent> {
+  const { config, model, plan, options, progress } = session;
+  const position = positionOf(plan, progress);
+  const learningRate = config.optimizer.learningRate * scheduleFactor(config.schedule, position);
+  const begun = options.clock.nowMs();
+  const { sequences, accumulation } = config.batch;
+  const batches = Array.from({ length: accumulation }, (_, micro) =>
+    session.sampler.rows(progress.rows + micro * sequences, sequences),
+  );
+  const outcome = await explainNumerics(session, () =>
+    runTrainStep(model, {
+      step: progress.step + 1,
+      batches,
+      balance: session.balance,
+      balanceOver: config.losses.over,
+      zLossCoefficient: config.losses.logitZ,
+      optimizer: optimizerSettings(config.optimizer, learningRate),
+      clipNorm: config.optimizer.clipNorm,
+    }),
+  );
+  const stepMs = options.clock.nowMs() - begun;
+  session.progress = {
+    step: progress.step + 1,
+    rows: progress.rows + plan.rowsPerStep,
+    tokens: progress.tokens + outcome.tokens,
+    elapsedMs: loop.elapsedMs(),
+  };
+  const { numTensors: tensors, numBytes: bytes } = memory();
+  const residentBytes = options.residentBytes?.();
+  return {
+    kind: 'step',
+    step: session.progress.step,
+    fraction: positionOf(plan, session.progress).fraction,
+    tokens: session.progress.tokens,
+    loss: outcome.loss,
+    totalLoss: outcome.totalLoss,
+    aux: outcome.aux,
+    learningRate,
+    gradientNorm: outcome.gradientNorm,
+    stepMs,
+    tokensPerSecond: (1000 * outcome.tokens) / stepMs,
+    remainingMs: remainingMs(session, loop),
+    routing: outcome.loads.map(({ layer, load }) => describeLoad(layer, load)),
+    memory: { tensors, bytes, ...(residentBytes === undefined ? {} : { residentBytes }) },
+  };
+}
+
+function optimizerSettings(
+  optimizer: OptimizerConfig,
+  lr: number,
+): Parameters<typeof runTrainStep>[1]['optimizer'] {
+  const { beta1, beta2, epsilon, weightDecay, noDecay } = optimizer;
+  const exempt = noDecay.map((pattern) => ({ pattern, weightDecay: 0 }));
+  return { lr, betas: [beta1, beta2], epsilon, weightDecay: [...exempt, { pattern: '', weightDecay }] };
+}
+
+function remainingMs({ plan, progress }: Session, { start }: Loop): number {
+  if (plan.steps === undefined) return Math.max(0, (plan.durationMs ?? 0) - progress.elapsedMs);
+  const pace = (progress.elapsedMs - start.elapsedMs) / Math.max(1, progress.step - start.step);
+  return pace * (plan.steps - progress.step);
+}
+
+/** Adds to a numerical failure where the last good state is. */
+async function explainNumerics<T>(session: Session, action: () => T): Promise<T> {
+  try {
+    return action();
+  } catch (error) {
+    if (!isMoebiusError(error, 'numerics')) throw error;
+    const { output, checkpoint } = session.config;
+    const kept =
+      output !== null && checkpoint.everySteps !== null && session.progress.step >= checkpoint.everySteps
+        ? `the last checkpoint is ${checkpointFile(output)}`
+        : 'no checkpoint was saved';
+    throw new MoebiusError({
+      code: 'numerics',
+      message: `${error.message}; ${kept}`,
+      details: error.details,
+      cause: error,
+    });
+  }
+}
+
+/** Measures held-out text: whole documents up to about `tokens`, or all of it. */
+async function measure(session: Session, tokens: number | undefined): Promise<EvaluateEvent> {
+  const { config, options, progress, model, dataset } = session;
+  const begun = options.clock.nowMs();
+  const result = await evaluate(model, dataset.heldOut, {
+    length: config.batch.length,
+    sequences: config.batch.sequences,
+    signal: options.signal,
+    ...(tokens === undefined ? {} : { maximumTokens: tokens }),
+  });
+  return {
+    kind: 'evaluate',
+    step: progress.step,
+    seenTokens: progress.tokens,
+    isWhole: result.documents === dataset.heldOut.bytes.length,
+    elapsedMs: options.clock.nowMs() - begun,
+    ...result,
+  };
+}
+
+async function* saveProgress(session: Session, loop: Loop): AsyncGenerator<TrainEvent, void, void> {
+  const { config, options, model, dataset, progress } = session;
+  const { output } = config;
+  if (output === null) return;
+  const begun = options.clock.nowMs();
+  await saveCheckpoint(model.parameters, progress, {
+    config,
+    output,
+    tokenizerHash: dataset.tokenizer.hash,
+    trainingTokens: dataset.training.tokens.length,
+  });
+  const elapsedMs = options.clock.nowMs() - begun;
+  const saved: SaveEvent = {
+    kind: 'save',
+    what: 'checkpoint',
+    step: progress.step,
+    folder: dirname(checkpointFile(output)),
+    elapsedMs,
+  };
+  yield* loop.publish(saved);
+}
+
+/** Ends a run that was asked to stop: what it has is saved. */
+async function* stop(session: Session, loop: Loop): AsyncGenerator<TrainEvent, void, void> {
+  yield* saveProgress(session, loop);
+  const { step, tokens, elapsedMs } = session.progress;
+  yield* loop.publish({ kind: 'end', reason: 'aborted', step, tokens, elapsedMs });
+}
+
+/** Ends a run that is done: all held-out text is measured, the model saved, the baselines computed. */
+async function* finish(session: Session, loop: Loop): AsyncGenerator<TrainEvent, void, void> {
+  const { config, options, progress } = session;
+  if (config.checkpoint.everySteps !== null) yield* saveProgress(session, loop);
+  if (config.output !== null) {
+    const begun = options.clock.nowMs();
+    const folder = join(config.output, modelFolder);
+    saveModel(folder, session.model, { files: tokenizerFiles(session.dataset.tokenizer) });
+    const elapsedMs = options.clock.nowMs() - begun;
+    yield* loop.publish({ kind: 'save', what: 'model', step: progress.step, folder, elapsedMs });
+  }
+  let evaluation: EvaluateEvent;
+  try {
+    evaluation = await measure(session, config.evaluation.finalTokens ?? undefined);
+  } catch (error) {
+    if (!isMoebiusError(error, 'aborted')) throw error;
+    return yield* stop(session, loop);
+  }
+  yield* loop.publish(evaluation);
+  const { loss, perplexity, bitsPerByte, evaluatedTokens, evaluatedBytes, documents } = evaluation;
+  const { step, tokens } = progress;
+  const end: EndEvent = {
+    kind: 'end',
+    reason: 'finished',
+    step,
+    tokens,
+    elapsedMs: loop.elapsedMs(),
+    evaluation: { loss, perplexity, bitsPerByte, evaluatedTokens, evaluatedBytes, documents },
+    baselines: measureBaselines(session),
+  };
+  yield* loop.publish(end);
+}
+
+/** Baselines on the run's held-out text, one of them trained on exactly what the model has seen (once). */
+function measureBaselines({ dataset, sampler, progress, plan }: Session): NonNullable<EndEvent['baselines']> {
+  const seen = createBigramCounts(dataset.training.vocabularySize);
+  const rows = Math.min(progress.rows, sampler.rowsPerEpoch);
+  for (let row = 0; row < rows; row += plan.rowsPerStep) {
+    const { ids, targets } = sampler.rows(row, Math.min(plan.rowsPerStep, rows - row));
+    seen.add(ids, targets);
+  }
+  return { ...computeBaselines(dataset), tokenBigramSeen: kneserNeyBits(seen, dataset.heldOut) };
+}
