@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 import * as tf from '@tensorflow/tfjs';
 
+import { registerNativeKernels } from '../native/kernels.ts';
 import { messageOf, setupError } from '../setup/errors.ts';
 import { addonFile, loaderFile } from '../setup/layout.ts';
 import { type SetupOptions, planEngine } from '../setup/setup-engine.ts';
@@ -79,10 +80,12 @@ export function loadNative(options: SetupOptions, threads: number | undefined): 
     );
   }
   const made = readStamp(plan.layout.addon)?.made ?? {};
+  const fused = made['fused'] === true;
+  if (fused) registerNativeKernels();
   return {
     backendName: 'tensorflow',
     tensorflow: addon.TF_Version,
-    fused: made['fused'] === true,
+    fused,
     fusedProblem: String(made['fusedProblem'] ?? ''),
   };
 }
