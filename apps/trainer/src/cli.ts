@@ -20,6 +20,7 @@ process.exitCode = await runProgram(
     signals: process,
     workingFolder: process.cwd(),
     nowMs: () => performance.now(),
+    residentBytes: () => process.memoryUsage.rss(),
   },
   manifest.version,
 );

@@ -10,6 +10,8 @@ export interface Host extends TerminalSource {
   readonly workingFolder: string;
   /** Milliseconds that never go back. */
   nowMs(): number;
+  /** Memory of the process in RAM. */
+  residentBytes(): number;
 }
 
 /** What a command gets besides its own flags. */

@@ -1,7 +1,13 @@
 /** @file The command line as a whole: subcommands, help, and how every command is started. */
 import { Command, CommanderError, Option } from 'commander';
 
+import { addBench } from './commands/bench.ts';
 import { addDoctor } from './commands/doctor.ts';
+import { addEval } from './commands/eval.ts';
+import { addGenerate } from './commands/generate.ts';
+import { addInspect } from './commands/inspect.ts';
+import { addTokenizer } from './commands/tokenizer.ts';
+import { addTrain } from './commands/train.ts';
 import { exitCodeHelp, exitCodes } from './exit-codes.ts';
 import type { CommandContext, Host, Work } from './host.ts';
 import { reportError } from './terminal/report-error.ts';
@@ -65,7 +71,13 @@ function createProgram(host: Host, version: string, start: Start): Command {
     .showHelpAfterError('(add --help for what there is)')
     .addHelpText('after', programHelp)
     .exitOverride();
+  addTrain(program, start);
+  addEval(program, start);
+  addGenerate(program, start);
+  addInspect(program, start);
+  addTokenizer(program, start);
   addDoctor(program, start);
+  addBench(program, start);
   return program;
 }
 

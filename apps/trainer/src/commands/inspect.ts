@@ -1,9 +1,6 @@
 /** @file `moebius inspect`: what a model is and costs, from its configuration; nothing is built. */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-
 import { MoebiusError } from '@moebius/core';
-import { parseModelConfig } from '@moebius/model';
+import { parseModelConfig, readModelConfig } from '@moebius/model';
 import type { ModelConfig } from '@moebius/model';
 import type { TrainConfig } from '@moebius/train';
 import { Option } from 'commander';
@@ -59,7 +56,11 @@ async function inspect(flags: InspectFlags, { host, terminal }: CommandContext):
   const described =
     flags.path === undefined
       ? await describeRun(flags, workingFolder)
-      : { config: await readModelConfig(flags.path, workingFolder), batch: 1, sequence: 1024 };
+      : {
+          config: readModelConfig(await findModelFolder(flags.path, workingFolder)),
+          batch: 1,
+          sequence: 1024,
+        };
   const card = describeModel(described.config, {
     batch: flags.batch ?? described.batch,
     sequence: flags.sequence ?? described.sequence,
@@ -81,7 +82,9 @@ async function describeRun(flags: InspectFlags, workingFolder: string): Promise<
   const given = Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
   const run = await makeRunConfig(given, { engine: 'native', workingFolder });
   const model =
-    typeof run.model === 'string' ? await readModelConfig(run.model, workingFolder) : planModel(run);
+    typeof run.model === 'string'
+      ? readModelConfig(await findModelFolder(run.model, workingFolder))
+      : planModel(run);
   return { config: model, batch: run.batch.sequences, sequence: run.batch.length };
 }
 
@@ -96,20 +99,4 @@ function planModel({ model, tokenizer }: TrainConfig): ModelConfig {
   }
   const vocabulary = 'vocabularySize' in tokenizer ? { vocab_size: tokenizer.vocabularySize } : {};
   return parseModelConfig({ ...vocabulary, ...(model as object) }, 'model');
-}
-
-async function readModelConfig(path: string, workingFolder: string): Promise<ModelConfig> {
-  const file = join(await findModelFolder(path, workingFolder), 'config.json');
-  const text = await readFile(file, 'utf8');
-  try {
-    return parseModelConfig(JSON.parse(text), file);
-  } catch (cause) {
-    if (!(cause instanceof SyntaxError)) throw cause;
-    throw new MoebiusError({
-      code: 'format',
-      message: `${file}: must be JSON, got ${cause.message}`,
-      details: { file },
-      cause,
-    });
-  }
 }
