@@ -55,6 +55,10 @@ function lossOf(model: DecoderModel): number {
   return runSync(model.loss({ ids, targets, batch: 2 }, { ...settings, training: false })).total;
 }
 
+function valuesOf(values: Tensor): Float32Array {
+  return readHostSync(values) as Float32Array;
+}
+
 function savedOf(out: LossOutput): NonNullable<LossOutput['saved']> {
   if (out.saved === null) throw new Error('nothing saved');
   return out.saved;
@@ -174,7 +178,7 @@ describe('a loss', () => {
     expect(out.total).toBeCloseTo(out.crossEntropy + aux, 6);
     expect(out.routing.map(({ layer }) => layer)).toEqual([0, 2]);
     expect(out.routing[0]?.stats.pairs).toBe(20);
-    const rows = readHostSync(out.lossPerToken as Tensor);
+    const rows = valuesOf(out.lossPerToken as Tensor);
     expect(rows.reduce((sum, row) => sum + row, 0) / out.count).toBeCloseTo(out.crossEntropy, 5);
     expect(out.saved).toBeNull();
     disposeTree(out.lossPerToken);
@@ -200,7 +204,7 @@ describe('a loss', () => {
         const direction = new Float32Array(model.parameters.read(id).size);
         rng.fillNormal(direction);
         const expected = directionalDifference(model, id, direction);
-        const gradient = readHostSync(gradients[id] as Tensor);
+        const gradient = valuesOf(gradients[id] as Tensor);
         const got = gradient.reduce((sum, value, at) => sum + value * (direction[at] ?? 0), 0);
         expect(Math.abs(got - expected), `${id}: ${got} against ${expected}`).toBeLessThan(
           2e-3 + 0.01 * Math.abs(expected),
@@ -284,7 +288,7 @@ describe('taps', () => {
     const id = 'model.embed_tokens.weight';
     const direction = new Float32Array(model.parameters.read(id).size);
     createRng(5).fillNormal(direction);
-    const got = readHostSync(gradients[id] as Tensor).reduce(
+    const got = valuesOf(gradients[id] as Tensor).reduce(
       (sum, value, at) => sum + value * (direction[at] ?? 0),
       0,
     );
