@@ -77,7 +77,7 @@ class TensorFlowVariable implements ResourceVariable {
 /**
  * Creates a variable inside TensorFlow and gives it a value. Native engine only.
  *
- * @param value - float32 `[...]`, borrowed
+ * @param value - float32 `[D0, D1, …]`, any shape, borrowed
  * @param name - unique in the process: two variables of one name would share their memory
  * @returns caller owns; free with `dispose`
  * @throws `engine` when another engine runs
