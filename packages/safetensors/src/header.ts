@@ -139,8 +139,8 @@ function scanTensor(scanner: JsonScanner, name: string, limits: Limits): TensorI
   let offsets: number[] | undefined;
   scanner.object((field) => {
     if (field === 'dtype') dtype = checkDType(scanner, name, scanner.string());
-    else if (field === 'shape') shape = scanIntegers(scanner, limits.rank);
-    else if (field === 'data_offsets') offsets = scanIntegers(scanner, 2);
+    else if (field === 'shape') shape = scanIntegers(scanner, limits.rank, 'limit');
+    else if (field === 'data_offsets') offsets = scanIntegers(scanner, 2, 'format');
     else
       throw scanner.fault(`tensor ${quote(name)} must have dtype, shape and data_offsets only`, quote(field));
   });
@@ -170,9 +170,9 @@ function scanTensor(scanner: JsonScanner, name: string, limits: Limits): TensorI
   return { name, dtype, shape, begin, end };
 }
 
-function scanIntegers(scanner: JsonScanner, limit: number): number[] {
+function scanIntegers(scanner: JsonScanner, limit: number, code: 'limit' | 'format'): number[] {
   const values: number[] = [];
-  scanner.array(limit, () => values.push(scanner.integer()));
+  scanner.array(limit, () => values.push(scanner.integer()), code);
   return values;
 }
 

@@ -38,14 +38,14 @@ export class JsonScanner {
     this.#token('}', 'the end of the object');
   }
 
-  /** Reads an array of at most `limit` elements; `visit` must read each. */
-  array(limit: number, visit: () => void): void {
+  /** Reads an array of at most `limit` elements; `visit` must read each. `code` is that of the error for more. */
+  array(limit: number, visit: () => void, code: ErrorCode = 'limit'): void {
     this.#token('[', 'an array');
     if (this.#next(']')) return;
     let count = 0;
     do {
       count += 1;
-      if (count > limit) throw this.fault(`an array must have at most ${limit} elements`, 'more', 'limit');
+      if (count > limit) throw this.fault(`an array must have at most ${limit} elements`, 'more', code);
       visit();
     } while (this.#next(','));
     this.#token(']', 'the end of the array');
