@@ -38,9 +38,10 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 async function start(
   ...orders: EngineOptions[]
 ): Promise<{ results: Result[]; messages: string[]; threads: number; stderr: string }> {
-  const environment = { ...process.env, NODE_OPTIONS: '' };
-  for (const name of ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS'])
-    delete environment[name as 'NODE_OPTIONS'];
+  const environment: Record<string, string | undefined> = { ...process.env, NODE_OPTIONS: '' };
+  for (const name of ['TF_NUM_INTRAOP_THREADS', 'TF_NUM_INTEROP_THREADS', 'OMP_NUM_THREADS']) {
+    delete environment[name];
+  }
   const { stdout, stderr } = await promisify(execFile)(process.execPath, [driver, JSON.stringify(orders)], {
     env: environment,
   });
