@@ -245,8 +245,10 @@ function checkStats(plan: DispatchPlan): PlanFault | null {
   const { stats } = plan;
   if (typeof stats !== 'object' || stats === null) return fault('stats', 'must be an object', stats);
   const { load, maxLoad, idleExperts, routedTokens } = measureLoad(plan.offsets, plan.tokenOffsets);
-  const expected = { pairs: plan.token.length, maxLoad, idleExperts, routedTokens } as const;
-  for (const key of ['pairs', 'maxLoad', 'idleExperts', 'routedTokens'] as const) {
+  const pairs = plan.token.length;
+  const imbalance = pairs === 0 ? 0 : (maxLoad * plan.experts) / pairs;
+  const expected = { pairs, maxLoad, idleExperts, routedTokens, imbalance } as const;
+  for (const key of ['pairs', 'maxLoad', 'idleExperts', 'routedTokens', 'imbalance'] as const) {
     if (stats[key] !== expected[key]) return fault(`stats.${key}`, `must be ${expected[key]}`, stats[key]);
   }
   if (!(stats.load instanceof Int32Array) || stats.load.length !== load.length) {

@@ -240,6 +240,13 @@ function assertGate(x: Tensor2D, parameters: GateParameters, options: GateOption
   const sizes = { E: config.experts };
   assertShape(parameters.weight, 'E D', sizes, 'gate weight');
   assertShape(x, 'T D', sizes, 'gate x');
+  if (x.shape[0] === 0) {
+    throw new MoebiusError({
+      code: 'shape',
+      message: 'gate x: must have at least 1 token, got 0 (skip the layer for an empty batch)',
+      details: { tokens: 0 },
+    });
+  }
   if (parameters.bias !== undefined) assertShape(parameters.bias, 'E', sizes, 'gate bias');
   assertPresence('bias', parameters.bias !== undefined, config.logitBias, 'logitBias');
   assertPresence(
