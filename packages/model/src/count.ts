@@ -108,7 +108,7 @@ export function estimateBytes(config: ModelConfig, query: BytesQuery): BytesEsti
   const tokens = batch * sequence;
   const parameters = floatBytes * countParameters(config);
   const logits = 2 * floatBytes * tokens * config.vocab_size;
-  const activations = tokens * savedBytesPerToken(config);
+  const activations = tokens * savedBytesPerToken(config) + planBytes(config, tokens);
   const keyWidth = config.num_key_value_heads * config.head_dim;
   const kvCache = floatBytes * 2 * config.num_hidden_layers * batch * sequence * keyWidth;
   return {
@@ -176,4 +176,10 @@ function savedBytesPerToken(config: ModelConfig): number {
   const floats =
     config.num_hidden_layers * attention + sparseLayers * sparse + denseLayers * dense + 2 * width + 1;
   return floatBytes * floats + sparseLayers * chosenBytes;
+}
+
+/** Bytes of the dispatch plans that are kept on the device: both groupings of the routed pairs of each sparse layer. */
+function planBytes(config: ModelConfig, tokens: number): number {
+  const pairs = tokens * config.num_experts_per_tok;
+  return 4 * countSparseLayers(config) * (2 * pairs + tokens + 1 + config.num_experts + 1);
 }

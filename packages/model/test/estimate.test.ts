@@ -2,7 +2,7 @@ import { runSync } from '@moebius/core';
 import { createKvCache, disposeTree, listTensors, type Tensor } from '@moebius/tensor';
 import { describe, expect, it } from 'vitest';
 
-import { estimateBytes, type LossSaved } from '../src/index.ts';
+import { estimateBytes, type LossSaved, type ModelConfig } from '../src/index.ts';
 import { prepareEngine } from './prepare-engine.ts';
 import { tinyIds, tinyModel } from './tiny-model.ts';
 
@@ -52,7 +52,7 @@ describe('estimateBytes', () => {
     const { trunk, head } = saved as LossSaved;
     const measured = distinctBytes({ trunk, head }, own);
     const estimate = estimateBytes(config, { batch, sequence });
-    expect(measured - portableExtra(saved as LossSaved)).toBe(estimate.activations);
+    expect(measured - portableExtra(saved as LossSaved, config)).toBe(estimate.activations);
     expect(2 * distinctBytes((saved as LossSaved).crossEntropy)).toBe(estimate.logits);
     expect(own.length).toBeGreaterThan(parameters.ids().length);
     expect(distinctBytes(parameters.ids().map((id) => parameters.read(id)))).toBe(estimate.parameters);
@@ -62,16 +62,20 @@ describe('estimateBytes', () => {
     model.dispose();
   });
 
-  /** What the portable bodies keep beyond the native kernels: attention probabilities for its log-sum-exp, expert rows. */
-  function portableExtra(saved: LossSaved): number {
+  /** What the portable bodies keep unlike the native kernels: probabilities for a log-sum-exp, expert rows, no plan. */
+  function portableExtra(saved: LossSaved, config: ModelConfig): number {
     let extra = 0;
+    const { num_experts: experts, num_experts_per_tok: topK } = config;
+    const tokens = batch * sequence;
     const visit = (node: unknown): void => {
       if (node === null || typeof node !== 'object' || ArrayBuffer.isView(node)) return;
       const { sizes, kept, plan } = node as { sizes?: { heads: number }; kept?: Tensor[]; plan?: object };
       if (sizes !== undefined && kept?.length === 1) {
         const [probabilities] = kept;
         extra += bytesOf(probabilities as Tensor) - 4 * batch * sequence * sizes.heads;
-      } else if (plan !== undefined && kept?.length === 3) extra += bytesOf(kept[2] as Tensor);
+      } else if (plan !== undefined && kept?.length === 3) {
+        extra += bytesOf(kept[2] as Tensor) - 4 * (2 * tokens * topK + tokens + 1 + experts + 1);
+      }
       for (const child of Object.values(node)) visit(child);
     };
     visit(saved);
