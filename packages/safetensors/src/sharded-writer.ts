@@ -145,7 +145,7 @@ function freeNames(
       { length: count },
       (_, at) => `${start}-${String(at + 1).padStart(5, '0')}-of-${total}.safetensors`,
     );
-    if (!names.some((name) => fileSystem.exists(path.join(folder, name)))) return names;
+    if (!names.some((name) => isThere(path.join(folder, name), fileSystem))) return names;
   }
   throw new MoebiusError({
     code: 'io',
@@ -168,9 +168,13 @@ function formerShards(indexPath: string, fileSystem: FileSystem): readonly strin
 }
 
 function removeFormer(folder: string, names: readonly string[], fileSystem: FileSystem): void {
-  const present = names.map((name) => path.join(folder, name)).filter((file) => fileSystem.exists(file));
+  const present = names.map((name) => path.join(folder, name)).filter((file) => isThere(file, fileSystem));
   for (const file of present)
     attempt(file, 'be removable, now that the new model is in place', () => fileSystem.remove(file));
+}
+
+function isThere(file: string, fileSystem: FileSystem): boolean {
+  return attempt(file, 'be reachable', () => fileSystem.exists(file));
 }
 
 /** Removes new files that no index names; failing to is not the error to report. */

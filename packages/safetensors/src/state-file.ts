@@ -155,10 +155,8 @@ function parseDirectory(path: string, file: TensorReader): Directory {
     const directory = parseConfig(directorySchema, JSON.parse(text), DIRECTORY_KEY);
     const listed = directory.flatMap((unit) => unit.tensors.map(({ name }) => fileName(unit.id, name)));
     for (const name of listed) file.info(name);
-    if (
-      new Set(listed).size !== file.names().length ||
-      new Set(directory.map(({ id }) => id)).size !== directory.length
-    ) {
+    const isExact = listed.length === file.names().length && new Set(listed).size === listed.length;
+    if (!isExact || new Set(directory.map(({ id }) => id)).size !== directory.length) {
       throw new Error('units that do not cover the tensors exactly once');
     }
     return directory;

@@ -85,11 +85,13 @@ describe('100,000 mutated files', () => {
         if (allocated > 0) expect.unreachable('opening allocates nothing for tensors');
         valid += 1;
         for (const name of file.names()) file.readBytes(name);
-        if (allocated > bytes.byteLength) expect.unreachable(`${allocated} bytes for a file of ${bytes.byteLength}`);
+        if (allocated > bytes.byteLength)
+          expect.unreachable(`${allocated} bytes for a file of ${bytes.byteLength}`);
         allocated = 0;
         for (const name of file.names()) file.read(name, { allowLossy: true });
         // F4 widens most: 4 bits to 32.
-        if (allocated > 8 * bytes.byteLength) expect.unreachable(`${allocated} decoded of ${bytes.byteLength}`);
+        if (allocated > 8 * bytes.byteLength)
+          expect.unreachable(`${allocated} decoded of ${bytes.byteLength}`);
       } catch (error) {
         if (!isMoebiusError(error))
           throw new Error(`round ${round}: ${Buffer.from(bytes).toString('latin1')}`, { cause: error });
