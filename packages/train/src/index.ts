@@ -25,10 +25,20 @@ export { createBigramCounts } from './evaluation/bigram-counts.ts';
 export type { BigramCounts } from './evaluation/bigram-counts.ts';
 export { fitKneserNey } from './evaluation/kneser-ney.ts';
 export type { BigramModel } from './evaluation/kneser-ney.ts';
-export { parseTrainConfig, resolveModelConfig, trainConfigDefinition } from './trainer/train-config.ts';
-export type { TrainConfig, TrainConfigInput } from './trainer/train-config.ts';
+export { parseTrainConfig, resolveModelConfig } from './trainer/train-config.ts';
+export type {
+  BatchConfig,
+  DataConfig,
+  EvaluationConfig,
+  LossesConfig,
+  OptimizerConfig,
+  ScheduleConfig,
+  TrainConfig,
+  TrainConfigInput,
+} from './trainer/train-config.ts';
+export { trainConfigDefinition } from './trainer/train-config-schema.ts';
 export { scheduleFactor } from './trainer/schedule.ts';
-export type { RunPosition, Schedule } from './trainer/schedule.ts';
+export type { RunPosition } from './trainer/schedule.ts';
 export { defineCallback } from './trainer/callback.ts';
 export type { Callback, CallbackContext, CallbackHooks } from './trainer/callback.ts';
 export type {

@@ -6,10 +6,7 @@
  *   constant  1
  *   wsd       1, then linear to the floor over the last `decayFraction` of the run (warm-up, stable, decay)
  */
-import type { TrainConfig } from './train-config.ts';
-
-/** A schedule, as in a run configuration. */
-export type Schedule = TrainConfig['schedule'];
+import type { ScheduleConfig } from './train-config.ts';
 
 /** Where a run is. */
 export interface RunPosition {
@@ -24,7 +21,7 @@ export interface RunPosition {
 const smallestRise = 0.01; // a run by time starts at fraction 0: its first step must move, too
 
 /** The learning rate of the next step over the peak, in [0, 1]. */
-export function scheduleFactor(schedule: Schedule, position: RunPosition): number {
+export function scheduleFactor(schedule: ScheduleConfig, position: RunPosition): number {
   const rise = riseOf(schedule, position);
   if (rise < 1) return rise;
   const { floor } = schedule;
@@ -46,7 +43,7 @@ export function scheduleFactor(schedule: Schedule, position: RunPosition): numbe
 }
 
 /** How far warm-up has come: (step + 1) / steps of warm-up, so that the last warm-up step has the full rate. */
-function riseOf(schedule: Schedule, { step, fraction, steps }: RunPosition): number {
+function riseOf(schedule: ScheduleConfig, { step, fraction, steps }: RunPosition): number {
   const {
     warmupFraction,
     warmupSteps = steps === undefined ? undefined : Math.round(warmupFraction * steps),
@@ -56,7 +53,7 @@ function riseOf(schedule: Schedule, { step, fraction, steps }: RunPosition): num
   return Math.min(1, Math.max(smallestRise, fraction / warmupFraction));
 }
 
-function warmupShare({ warmupSteps, warmupFraction }: Schedule, { steps }: RunPosition): number {
+function warmupShare({ warmupSteps, warmupFraction }: ScheduleConfig, { steps }: RunPosition): number {
   if (warmupSteps === undefined) return warmupFraction;
   return steps === undefined ? 0 : Math.min(1, warmupSteps / steps);
 }

@@ -1,156 +1,142 @@
 /**
  * @file The configuration of a run: plain JSON, versioned, checked as a whole before anything is made.
  */
-import { configurationError, defineConfig, isMoebiusError, schemaVersion, z } from '@moebius/core';
-import type { ConfigDefinition, Fault } from '@moebius/core';
+import { configurationError, isMoebiusError } from '@moebius/core';
+import type { Fault } from '@moebius/core';
 import { parseModelConfig } from '@moebius/model';
 import type { ModelConfig } from '@moebius/model';
 
-import { corpusNames } from '../data/corpora.ts';
+import type { TextSource } from '../data/text-source.ts';
+import { trainConfigDefinition } from './train-config-schema.ts';
 
-const path = z.string().min(1);
-const fraction = z.number().min(0).max(1);
-const count = z.int().min(1);
-
-const textSource = z.union([
-  z.strictObject({ corpus: z.enum(corpusNames as ['sotu', 'moby-dick']) }),
-  z.strictObject({ path, field: z.string().min(1).optional() }),
-]);
-
-const data = z.strictObject({
-  /** Text to train on; also split for held-out text unless `heldOut` is given. */
-  training: textSource.default({ corpus: 'sotu' }),
+/** What text a run trains on. */
+export interface DataConfig {
+  /** Text to train on; also split for held-out text unless `heldOut` is given. Default the corpus `sotu`. */
+  readonly training: TextSource;
   /** Held-out text of its own. */
-  heldOut: textSource.optional(),
-  /** Share of documents held out of `training`. */
-  heldOutFraction: z.number().gt(0).lt(1).default(0.1),
-  /** Which documents are held out. */
-  splitSeed: z.int().default(0),
-});
+  readonly heldOut?: TextSource | undefined;
+  /** Share of documents held out of `training`. Default 0.1. */
+  readonly heldOutFraction: number;
+  /** Which documents are held out. Default 0. */
+  readonly splitSeed: number;
+}
 
-const tokenizer = z.union([
-  z.strictObject({ vocabularySize: count.default(4096), minimumCount: count.default(2) }),
-  z.strictObject({ path }),
-]);
+/** How a step is made up. */
+export interface BatchConfig {
+  /** B: sequences of one micro-batch. Default 8. */
+  readonly sequences: number;
+  /** S: tokens of a sequence. Default 256. */
+  readonly length: number;
+  /** Micro-batches of one step. Default 1. */
+  readonly accumulation: number;
+}
 
-const batch = z.strictObject({
-  /** B: sequences of one micro-batch. */
-  sequences: count.default(8),
-  /** S: tokens of a sequence. */
-  length: z.int().min(2).default(256),
-  /** Micro-batches of one step. */
-  accumulation: count.default(1),
-});
+/** AdamW and clipping. */
+export interface OptimizerConfig {
+  /** Peak learning rate. Default 1e-3. */
+  readonly learningRate: number;
+  /** Default 0.9. */
+  readonly beta1: number;
+  /** Default 0.95. */
+  readonly beta2: number;
+  /** Default 1e-8. */
+  readonly epsilon: number;
+  /** Decoupled decay. Default 0.1. */
+  readonly weightDecay: number;
+  /** Parameters whose name matches one of these regular expressions are not decayed. Default `["norm"]`. */
+  readonly noDecay: readonly string[];
+  /** Largest global gradient norm; null does not clip. Default 1. */
+  readonly clipNorm: number | null;
+}
 
-const duration = z.union([
-  z.strictObject({ steps: count }),
-  z.strictObject({ tokens: count }),
-  z.strictObject({ minutes: z.number().gt(0) }),
-]);
+/** How the learning rate changes. */
+export interface ScheduleConfig {
+  /** Default cosine. `wsd`: warm-up, stable, decay. */
+  readonly kind: 'cosine' | 'linear' | 'constant' | 'wsd';
+  /** Share of the run in which the rate rises; `warmupSteps` wins where given. Default 0.02. */
+  readonly warmupFraction: number;
+  /** Steps in which the rate rises. */
+  readonly warmupSteps?: number | undefined;
+  /** Last rate over the peak. Default 0.1. */
+  readonly floor: number;
+  /** `wsd`: share of the run, at its end, in which the rate falls. Default 0.2. */
+  readonly decayFraction: number;
+}
 
-const optimizer = z.strictObject({
-  learningRate: z.number().gt(0).default(1e-3),
-  beta1: z.number().min(0).lt(1).default(0.9),
-  beta2: z.number().min(0).lt(1).default(0.95),
-  epsilon: z.number().gt(0).default(1e-8),
-  /** Decoupled decay. */
-  weightDecay: z.number().min(0).default(0.1),
-  /** Parameters whose name matches one of these regular expressions are not decayed. */
-  noDecay: z.array(z.string().refine(isPattern, 'must be a regular expression')).default(['norm']),
-  /** Largest global gradient norm; null does not clip. */
-  clipNorm: z.number().gt(0).nullable().default(1),
-});
+/** Losses beside the cross-entropy. */
+export interface LossesConfig {
+  /** Coefficient of the load-balance loss. Default 0.01. */
+  readonly loadBalance: number;
+  /** Where balance is asked for: over all layers at once (Hugging Face), in each layer (default), or in each sequence. */
+  readonly pooling: 'pooled' | 'per-layer' | 'per-sequence';
+  /** Divide by K, so that perfect balance is 1 for every K. Default true. */
+  readonly divideByTopK: boolean;
+  /** With accumulation: balance the whole step (one more forward pass; default), or each micro-batch by itself. */
+  readonly over: 'step' | 'micro-batch';
+  /** Coefficient of the z-loss on the gates' logits. Default 0.001. */
+  readonly gateZ: number;
+  /** Coefficient of the z-loss on the output logits. Default 0. */
+  readonly logitZ: number;
+}
 
-const schedule = z.strictObject({
-  kind: z.enum(['cosine', 'linear', 'constant', 'wsd']).default('cosine'),
-  /** Share of the run in which the rate rises; `warmupSteps` wins where given. */
-  warmupFraction: fraction.default(0.02),
-  warmupSteps: z.int().min(0).optional(),
-  /** Last rate over the peak. */
-  floor: fraction.default(0.1),
-  /** `wsd`: share of the run, at its end, in which the rate falls. */
-  decayFraction: fraction.default(0.2),
-});
-
-const losses = z.strictObject({
-  /** Coefficient of the load-balance loss. */
-  loadBalance: z.number().min(0).default(0.01),
-  /** Where balance is asked for: over all layers at once (Hugging Face), in each layer, or in each sequence. */
-  pooling: z.enum(['pooled', 'per-layer', 'per-sequence']).default('per-layer'),
-  /** Divide by K, so that perfect balance is 1 for every K. */
-  divideByTopK: z.boolean().default(true),
-  /** With accumulation: balance the whole step (one more forward pass), or each micro-batch by itself. */
-  over: z.enum(['step', 'micro-batch']).default('step'),
-  /** Coefficient of the z-loss on the gates' logits. */
-  gateZ: z.number().min(0).default(0.001),
-  /** Coefficient of the z-loss on the output logits. */
-  logitZ: z.number().min(0).default(0),
-});
-
-const evaluation = z.strictObject({
-  /** Steps between evaluations; null evaluates at the end only. */
-  everySteps: count.nullable().default(200),
-  /** Held-out tokens measured in between, in whole documents. */
-  tokens: count.default(32_768),
-  /** Held-out tokens of the last evaluation; null measures all documents. */
-  finalTokens: count.nullable().default(null),
-});
-
-const checkpoint = z.strictObject({
-  /** Steps between checkpoints; null saves one only when the run is stopped early. */
-  everySteps: count.nullable().default(null),
-});
-
-const engine = z.strictObject({
-  name: z.enum(['auto', 'native', 'wasm', 'cpu']).default('auto'),
-  /** Threads inside one operation; default all cores. */
-  threads: count.optional(),
-});
-
-const schema = z.strictObject({
-  schemaVersion: schemaVersion(1),
-  /** Names the run in messages and files. */
-  name: z.string().min(1).default('run'),
-  /**
-   * The model's config.json, without `vocab_size` when the tokenizer decides it, or the path of a model folder whose
-   * config.json is meant.
-   */
-  model: z.union([path, z.looseObject({})]),
-  data: data.prefault({}),
-  tokenizer: tokenizer.default({ vocabularySize: 4096, minimumCount: 2 }),
-  batch: batch.prefault({}),
-  duration,
-  optimizer: optimizer.prefault({}),
-  schedule: schedule.prefault({}),
-  losses: losses.prefault({}),
-  evaluation: evaluation.prefault({}),
-  checkpoint: checkpoint.prefault({}),
-  engine: engine.prefault({}),
-  /** Of initial weights and of the order of the data. */
-  seed: z.int().default(0),
-  /** Folder for metrics, checkpoints and the trained model; null keeps nothing on disk. */
-  output: path.nullable().default(null),
-});
-
-function isPattern(text: string): boolean {
-  try {
-    return new RegExp(text, 'u') !== undefined;
-  } catch {
-    return false;
-  }
+/** When held-out text is measured. */
+export interface EvaluationConfig {
+  /** Steps between evaluations; null evaluates at the end only. Default 200. */
+  readonly everySteps: number | null;
+  /** Held-out tokens measured in between, in whole documents. Default 32,768. */
+  readonly tokens: number;
+  /** Held-out tokens of the last evaluation; null (default) measures all documents. */
+  readonly finalTokens: number | null;
 }
 
 /** A checked run configuration with every default filled. */
-export type TrainConfig = z.output<typeof schema>;
+export interface TrainConfig {
+  readonly schemaVersion: number;
+  /** Names the run in messages and files. Default `run`. */
+  readonly name: string;
+  /**
+   * The model's config.json, without `vocab_size` when the tokenizer decides it; or the path of a model folder whose
+   * config.json is meant.
+   */
+  readonly model: string | { readonly [key: string]: unknown };
+  readonly data: DataConfig;
+  /** A tokenizer to train on the training text (default: 4,096 tokens), or the path of one. */
+  readonly tokenizer:
+    | { readonly vocabularySize: number; readonly minimumCount: number }
+    | { readonly path: string };
+  readonly batch: BatchConfig;
+  /** How long: by steps, by tokens, or by time (then the schedule follows the clock, and no two runs are the same). */
+  readonly duration: { readonly steps: number } | { readonly tokens: number } | { readonly minutes: number };
+  readonly optimizer: OptimizerConfig;
+  readonly schedule: ScheduleConfig;
+  readonly losses: LossesConfig;
+  readonly evaluation: EvaluationConfig;
+  readonly checkpoint: {
+    /** Steps between checkpoints; null (default) saves one only when the run is stopped early. */
+    readonly everySteps: number | null;
+  };
+  readonly engine: {
+    /** Default auto: native when it is set up, else wasm. */
+    readonly name: 'auto' | 'native' | 'wasm' | 'cpu';
+    /** Threads inside one operation; default all cores. */
+    readonly threads?: number | undefined;
+  };
+  /** Of initial weights and of the order of the data. Default 0. */
+  readonly seed: number;
+  /** Folder for metrics, checkpoints and the trained model; null (default) keeps nothing on disk. */
+  readonly output: string | null;
+}
 
-/** What may be written: defaults may be left out. */
-export type TrainConfigInput = z.input<typeof schema>;
-
-/** The run configuration's schema, for editors (`toJsonSchema`) and for `parse`. */
-export const trainConfigDefinition: ConfigDefinition<TrainConfig> = defineConfig({
-  name: 'run configuration',
-  schema: schema as z.ZodType<TrainConfig>,
-});
+/** What may be written: whatever has a default may be left out. */
+export type TrainConfigInput = Pick<TrainConfig, 'model' | 'duration'> & {
+  readonly [K in Exclude<keyof TrainConfig, 'model' | 'duration' | 'tokenizer'>]?:
+    | (TrainConfig[K] extends object ? Partial<TrainConfig[K]> : TrainConfig[K])
+    | undefined;
+} & {
+  readonly tokenizer?:
+    | { readonly vocabularySize?: number; readonly minimumCount?: number }
+    | { readonly path: string };
+};
 
 /** A vocabulary that stands in while the tokenizer's is not known yet. */
 const provisionalVocabulary = 65_536;

@@ -22,13 +22,11 @@ import { checkpointFile, saveCheckpoint } from './run-checkpoint.ts';
 import { positionOf } from './run-plan.ts';
 import { scheduleFactor } from './schedule.ts';
 import type { Session } from './session.ts';
-import type { TrainConfig } from './train-config.ts';
+import type { OptimizerConfig } from './train-config.ts';
 import { runTrainStep } from './train-step.ts';
 
 /** Names of the folders in a run's output. */
 const modelFolder = 'model';
-
-type OptimizerConfig = TrainConfig['optimizer'];
 
 /** Runs a session to its end. The session's progress is kept up to date; its model stays with the caller. */
 export async function* trainLoop(session: Session): AsyncGenerator<TrainEvent, void, void> {

@@ -1,0 +1,117 @@
+/**
+ * @file The schema of a run configuration: kinds, bounds and defaults. What each field means is said in
+ * `train-config.ts`.
+ */
+import { defineConfig, schemaVersion, z } from '@moebius/core';
+import type { ConfigDefinition } from '@moebius/core';
+
+import { corpusNames } from '../data/corpora.ts';
+import type { TrainConfig } from './train-config.ts';
+
+const path = z.string().min(1);
+const fraction = z.number().min(0).max(1);
+const count = z.int().min(1);
+
+const textSource = z.union([
+  z.strictObject({ corpus: z.enum(corpusNames as ['sotu', 'moby-dick']) }),
+  z.strictObject({ path, field: z.string().min(1).optional() }),
+]);
+
+const data = z.strictObject({
+  training: textSource.default({ corpus: 'sotu' }),
+  heldOut: textSource.optional(),
+  heldOutFraction: z.number().gt(0).lt(1).default(0.1),
+  splitSeed: z.int().default(0),
+});
+
+const tokenizer = z.union([
+  z.strictObject({ vocabularySize: count.default(4096), minimumCount: count.default(2) }),
+  z.strictObject({ path }),
+]);
+
+const batch = z.strictObject({
+  sequences: count.default(8),
+  length: z.int().min(2).default(256),
+  accumulation: count.default(1),
+});
+
+const duration = z.union([
+  z.strictObject({ steps: count }),
+  z.strictObject({ tokens: count }),
+  z.strictObject({ minutes: z.number().gt(0) }),
+]);
+
+const optimizer = z.strictObject({
+  learningRate: z.number().gt(0).default(1e-3),
+  beta1: z.number().min(0).lt(1).default(0.9),
+  beta2: z.number().min(0).lt(1).default(0.95),
+  epsilon: z.number().gt(0).default(1e-8),
+  weightDecay: z.number().min(0).default(0.1),
+  noDecay: z.array(z.string().refine(isPattern, 'must be a regular expression')).default(['norm']),
+  clipNorm: z.number().gt(0).nullable().default(1),
+});
+
+const schedule = z.strictObject({
+  kind: z.enum(['cosine', 'linear', 'constant', 'wsd']).default('cosine'),
+  warmupFraction: fraction.default(0.02),
+  warmupSteps: z.int().min(0).optional(),
+  floor: fraction.default(0.1),
+  decayFraction: fraction.default(0.2),
+});
+
+const losses = z.strictObject({
+  loadBalance: z.number().min(0).default(0.01),
+  pooling: z.enum(['pooled', 'per-layer', 'per-sequence']).default('per-layer'),
+  divideByTopK: z.boolean().default(true),
+  over: z.enum(['step', 'micro-batch']).default('step'),
+  gateZ: z.number().min(0).default(0.001),
+  logitZ: z.number().min(0).default(0),
+});
+
+const evaluation = z.strictObject({
+  everySteps: count.nullable().default(200),
+  tokens: count.default(32_768),
+  finalTokens: count.nullable().default(null),
+});
+
+const checkpoint = z.strictObject({
+  everySteps: count.nullable().default(null),
+});
+
+const engine = z.strictObject({
+  name: z.enum(['auto', 'native', 'wasm', 'cpu']).default('auto'),
+  threads: count.optional(),
+});
+
+const schema: z.ZodType<TrainConfig> = z.strictObject({
+  schemaVersion: schemaVersion(1),
+  name: z.string().min(1).default('run'),
+  model: z.union([path, z.looseObject({})]),
+  data: data.prefault({}),
+  tokenizer: tokenizer.default({ vocabularySize: 4096, minimumCount: 2 }),
+  batch: batch.prefault({}),
+  duration,
+  optimizer: optimizer.prefault({}),
+  schedule: schedule.prefault({}),
+  losses: losses.prefault({}),
+  evaluation: evaluation.prefault({}),
+  checkpoint: checkpoint.prefault({}),
+  engine: engine.prefault({}),
+  seed: z.int().default(0),
+  output: path.nullable().default(null),
+});
+
+/** The run configuration's schema, for editors (`toJsonSchema`) and for `parse`. */
+export const trainConfigDefinition: ConfigDefinition<TrainConfig> = defineConfig({
+  name: 'run configuration',
+  schema,
+});
+
+function isPattern(text: string): boolean {
+  try {
+    new RegExp(text, 'u').test('');
+    return true;
+  } catch {
+    return false;
+  }
+}
