@@ -38,7 +38,6 @@ async function installPackages() {
     writeFileSync(stampPath, key);
     return 'up to date';
   }
-  say('packages: installing with npm ci …');
   const { status, output } = await run(npm('ci'));
   if (status !== 0) fail(`packages: npm ci must succeed, got status ${status}\n${output.trim()}`);
   writeFileSync(stampPath, key);

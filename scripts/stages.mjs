@@ -17,7 +17,8 @@ const environment = { ...process.env, TURBO_TELEMETRY_DISABLED: '1', DO_NOT_TRAC
  */
 export async function stage(name, work) {
   const start = performance.now();
-  const did = await work();
+  const slow = setTimeout(() => say(`${name} …`), 1_500);
+  const did = await work().finally(() => clearTimeout(slow));
   say(`${name}: ${did} (${((performance.now() - start) / 1000).toFixed(1)} s)`);
 }
 

@@ -13,7 +13,7 @@ import { root, run } from './stages.mjs';
 const given = process.argv.slice(2);
 const smoke = given.includes('--smoke');
 const rest = given.filter((argument) => argument !== '--smoke');
-const named = rest.some((argument) => argument === '--recipe' || argument.startsWith('--recipe='));
+const named = rest.some((argument) => /^--(recipe|config|resume)(=|$)/.test(argument));
 const recipe = named ? [] : ['--recipe', smoke ? 'smoke' : 'demo'];
 
 await bootstrap();
