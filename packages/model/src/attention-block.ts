@@ -8,15 +8,16 @@
  */
 import {
   add,
-  addN,
   attentionBackward,
   attentionForward,
   cachedAttention,
   disposeTree,
   headNormRopeBackward,
   headNormRopeForward,
+  linearAddForward,
   linearBackward,
-  linearForward,
+  linearsBackward,
+  linearsForward,
   rmsNormBackward,
   rmsNormForward,
   runOp,
@@ -27,6 +28,7 @@ import type {
   HeadNormRopeSaved,
   KvCache,
   LinearSaved,
+  LinearsSaved,
   RmsNormSaved,
   Tensor1D,
   Tensor2D,
@@ -56,9 +58,7 @@ export interface AttentionWeights {
 /** What {@link takeAttentionBackward} needs. */
 export interface AttentionBlockSaved {
   readonly norm: RmsNormSaved;
-  readonly query: LinearSaved;
-  readonly key: LinearSaved;
-  readonly value: LinearSaved;
+  readonly projections: LinearsSaved;
   readonly queryRope: HeadNormRopeSaved;
   readonly keyRope: HeadNormRopeSaved;
   readonly attention: AttentionSaved;
@@ -90,22 +90,19 @@ export function attentionBlockForward(
   const { num_attention_heads: heads, num_key_value_heads: kvHeads, rms_norm_eps: epsilon } = config;
   return runOp('attentionBlock', () => {
     const norm = rmsNormForward(x_TD, weights.inputNorm, { epsilon });
-    const query = linearForward(norm.value, weights.query);
-    const key = linearForward(norm.value, weights.key);
-    const value = linearForward(norm.value, weights.value);
+    const projected = linearsForward(norm.value, [weights.query, weights.key, weights.value]);
+    const [query, key, value] = projected.value as [Tensor2D, Tensor2D, Tensor2D];
     const rope = { epsilon, positions: pass.positions, table: pass.table };
-    const queryRope = headNormRopeForward(query.value, weights.queryNorm, { ...rope, heads });
-    const keyRope = headNormRopeForward(key.value, weights.keyNorm, { ...rope, heads: kvHeads });
+    const queryRope = headNormRopeForward(query, weights.queryNorm, { ...rope, heads });
+    const keyRope = headNormRopeForward(key, weights.keyNorm, { ...rope, heads: kvHeads });
     const sizes = { batch: pass.batch, heads, kvHeads };
-    const attended = attentionForward(queryRope.value, keyRope.value, value.value, sizes);
-    const output = linearForward(attended.value, weights.output);
+    const attended = attentionForward(queryRope.value, keyRope.value, value, sizes);
+    const output = linearAddForward(attended.value, weights.output, x_TD);
     return {
-      value: add<Tensor2D>(x_TD, output.value),
+      value: output.value,
       saved: {
         norm: norm.saved,
-        query: query.saved,
-        key: key.saved,
-        value: value.saved,
+        projections: projected.saved,
         queryRope: queryRope.saved,
         keyRope: keyRope.saved,
         attention: attended.saved,
@@ -129,17 +126,16 @@ export function takeAttentionBackward(saved: AttentionBlockSaved, dy_TD: Tensor2
       const attended = attentionBackward(saved.attention, output.dx);
       const queryRope = headNormRopeBackward(saved.queryRope, attended.dq);
       const keyRope = headNormRopeBackward(saved.keyRope, attended.dk);
-      const query = linearBackward(saved.query, queryRope.dx);
-      const key = linearBackward(saved.key, keyRope.dx);
-      const value = linearBackward(saved.value, attended.dv);
-      const norm = rmsNormBackward(saved.norm, addN([query.dx, key.dx, value.dx]));
+      const { dx, dweights } = linearsBackward(saved.projections, [queryRope.dx, keyRope.dx, attended.dv]);
+      const [query, key, value] = dweights as [Tensor2D, Tensor2D, Tensor2D];
+      const norm = rmsNormBackward(saved.norm, dx);
       return {
         dx: add<Tensor2D>(dy_TD, norm.dx),
         weights: {
           inputNorm: norm.dweight,
-          query: query.dweight,
-          key: key.dweight,
-          value: value.dweight,
+          query,
+          key,
+          value,
           queryNorm: queryRope.dweight as Tensor1D,
           keyNorm: keyRope.dweight as Tensor1D,
           output: output.dweight,
@@ -174,13 +170,12 @@ export function attentionBlockCached(
   return runOp('attentionBlock.cached', () => {
     const norm = rmsNormForward(x_TD, weights.inputNorm, { epsilon });
     const rope = { epsilon, positions: pass.positions, table: pass.table };
-    const query = linearForward(norm.value, weights.query).value;
-    const key = linearForward(norm.value, weights.key).value;
-    const value = linearForward(norm.value, weights.value).value;
+    const projected = linearsForward(norm.value, [weights.query, weights.key, weights.value]).value;
+    const [query, key, value] = projected as [Tensor2D, Tensor2D, Tensor2D];
     const queryRope = headNormRopeForward(query, weights.queryNorm, { ...rope, heads });
     const keyRope = headNormRopeForward(key, weights.keyNorm, { ...rope, heads: kvHeads });
     cache.append(layer, keyRope.value, value);
     const attended = cachedAttention(queryRope.value, cache.view(layer), { heads, kvHeads });
-    return add<Tensor2D>(x_TD, linearForward(attended, weights.output).value);
+    return linearAddForward(attended, weights.output, x_TD).value;
   });
 }

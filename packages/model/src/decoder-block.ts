@@ -42,6 +42,8 @@ export interface SparseBlockParts extends DecoderBlockParts {
   readonly experts: ExpertSource;
   /** Who runs them. */
   readonly executor: ExpertExecutor;
+  /** Run resident experts without the executor during generation. */
+  readonly direct: boolean;
 }
 
 interface DenseSaved {
@@ -105,14 +107,14 @@ export function createDenseBlock(parts: DecoderBlockParts): Block {
  * @param parts - configuration, weights, place, experts and executor
  */
 export function createSparseBlock(parts: SparseBlockParts): Block {
-  const { config, parameters, layer, place, experts, executor } = parts;
+  const { config, parameters, layer, place, experts, executor, direct } = parts;
   const family = familyOf(config);
   const own = family.names.layer(layer);
   const router = family.names.router(layer);
   const expertNames = Array.from({ length: config.num_experts }, (_, expert) =>
     family.names.expert(layer, expert),
   );
-  const moeLayer: MoeLayer = { layer, place, gate: family.gate(config), experts, executor };
+  const moeLayer: MoeLayer = { layer, place, gate: family.gate(config), experts, executor, direct };
   return {
     *forward({ x }, pass): Task<BlockOutput> {
       const attended = attend(x, own, { ...parts, pass });

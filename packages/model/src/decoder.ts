@@ -112,6 +112,8 @@ export interface BlockContext {
   readonly experts: ExpertSource | null;
   /** Who runs them. */
   readonly executor: ExpertExecutor;
+  /** Experts are in the parameter store and nobody asked for an executor: generation may run them directly. */
+  readonly direct: boolean;
 }
 
 /** What a model is made of. */
@@ -138,7 +140,8 @@ export interface ModelOptions {
 export function createModel(options: ModelOptions): DecoderModel {
   const { config, parameters, executor = createLocalExecutor() } = options;
   assertExecutor(executor);
-  const trunk: Trunk = { config, parameters, blocks: createBlocks({ ...options, executor }) };
+  const direct = options.executor === undefined && options.experts === undefined;
+  const trunk: Trunk = { config, parameters, blocks: createBlocks({ ...options, executor, direct }) };
   const rotary = createRotaryHolder(config);
   const defaultBalance = defaultLosses(config);
   return {
@@ -188,13 +191,18 @@ export function createDecoderBlock(context: BlockContext): Block {
   return experts === null ? createDenseBlock(parts) : createSparseBlock({ ...parts, experts });
 }
 
-function createBlocks(options: ModelOptions & { readonly executor: ExpertExecutor }): Block[] {
-  const { config, parameters, executor, createBlock = createDecoderBlock } = options;
+interface BlocksOptions extends ModelOptions {
+  readonly executor: ExpertExecutor;
+  readonly direct: boolean;
+}
+
+function createBlocks(options: BlocksOptions): Block[] {
+  const { config, parameters, executor, direct, createBlock = createDecoderBlock } = options;
   let place = 0;
   return Array.from({ length: config.num_hidden_layers }, (_, layer) => {
     const sparse = isSparseLayer(config, layer);
     const experts = sparse ? (options.experts ?? storeExperts(config, parameters)) : null;
-    const context = { config, parameters, layer, place: sparse ? place : -1, experts, executor };
+    const context = { config, parameters, layer, place: sparse ? place : -1, experts, executor, direct };
     if (sparse) place += 1;
     return createBlock(context);
   });
