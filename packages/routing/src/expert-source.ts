@@ -22,7 +22,14 @@ export interface ResidentSourceOptions {
  * @throws `configuration` without experts
  * @example
  * ```ts
- * const experts = createResidentSource({ kinds: Array(8).fill(gatedExpert()), read: (layer, e) => layers[layer].experts[e] });
+ * import { tensor2d } from '@moebius/tensor';
+ *
+ * const part = () => tensor2d([[1, 2]]);
+ * const weights = [0, 1].map(() => ({ gate: part(), up: part(), down: part() }));
+ * const experts = createResidentSource({
+ *   kinds: weights.map(() => gatedExpert()),
+ *   read: (_layer, expert) => weights[expert] ?? {},
+ * });
  * ```
  */
 export function createResidentSource(options: ResidentSourceOptions): ExpertSource {

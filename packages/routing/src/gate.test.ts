@@ -188,6 +188,26 @@ describe('identities', () => {
   });
 });
 
+describe('gateInference', () => {
+  it('equals gateForward on both sides of the size at which it moves to the device', () => {
+    const config = parseGateConfig(families['DeepSeek-V3']);
+    for (const tokens of [1024, 1025]) {
+      const x = tensor2d(
+        Float32Array.from({ length: tokens * 8 }, (_, i) => 3 * Math.sin(i * i)),
+        [tokens, 8],
+      );
+      const weight = eye(8);
+      const parameters = { weight, selectionBias: Float32Array.from(beta) };
+      const output = gateForward(x, parameters, { config });
+      const route = gateInference(x, parameters, { config });
+      expect(route.plan).toEqual(output.route.plan);
+      const [got, expected] = [route, output.route].map((entry) => readHostSync(entry.weights));
+      for (const [n, value] of expected!.entries()) expect(Math.abs(got![n]! - value)).toBeLessThan(1e-5);
+      disposeTree([x, weight, output, route]);
+    }
+  });
+});
+
 describe('selection bias', () => {
   it('changes who is chosen, never a weight, and receives no gradient', () => {
     const config = parseGateConfig(families.LongCat);

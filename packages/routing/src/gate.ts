@@ -144,10 +144,13 @@ export function gateForward(x: Tensor2D, parameters: GateParameters, options: Ga
   });
 }
 
+/** Up to this many scores `T·E` the host computes weights faster than a dozen small operations on the device do. */
+const HOST_SCORES = 8192;
+
 /**
- * Routes tokens without anything for a backward pass: scores and weights are computed on the host from the logits that are read
- * anyway, so one token costs one matrix product and one upload. The plan is that of {@link gateForward}; weights agree to
- * float32 rounding.
+ * Routes tokens without anything for a backward pass. For few tokens, scores and weights are computed on the host from the logits
+ * that are read anyway, so decoding one token costs one matrix product and one upload; for many, on the device as in
+ * {@link gateForward}. The plan is that of {@link gateForward}; weights agree to float32 rounding.
  *
  * @param x - float32 `[T, D]`, borrowed
  * @param parameters - as for {@link gateForward}
@@ -156,6 +159,9 @@ export function gateForward(x: Tensor2D, parameters: GateParameters, options: Ga
  * @throws as {@link gateForward}
  */
 export function gateInference(x: Tensor2D, parameters: GateParameters, options: GateOptions): PairsRoute {
+  if (x.shape[0] * options.config.experts > HOST_SCORES) {
+    return runOp('gate.inference', () => gateForward(x, parameters, options).route);
+  }
   assertGate(x, parameters, options);
   return runOp('gate.inference', () => {
     const { value: logits_TE } = linearForward(x, parameters.weight, parameters.bias);
