@@ -8,7 +8,7 @@
  *
  * Legend: `T` rows · `V` vocabulary.
  */
-import { add, exp, gather, mul, oneHot, square, sub, sum, tensor1d, logSumExp } from '@tensorflow/tfjs';
+import { add, exp, gather, mul, square, sub, sum, tensor1d, logSumExp } from '@tensorflow/tfjs';
 import type { Scalar, Tensor1D, Tensor2D } from '@tensorflow/tfjs';
 
 import { nativeKernel } from '../native/kernels.ts';
@@ -18,6 +18,7 @@ import { countTargets } from './cross-entropy.kernel.ts';
 import type { TargetCount } from './cross-entropy.kernel.ts';
 import { indexLength, toHostIndex, toIndexTensor } from './index-tensor.ts';
 import type { IndexTensor } from './index-tensor.ts';
+import { oneHotRows } from './one-hot.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
 import { as1D, as2D } from './reshape.ts';
@@ -101,7 +102,7 @@ function portableForward(
   const chosen_T = gather(as1D(logits_TV), tensor1d(counted.places, 'int32'));
   const softmax_TV = exp(sub(logits_TV, as2D(lse_T, rows, 1)));
   const factor_T1 = as2D(mul(mask_T, add(mul(lse_T, 2 * zLossCoefficient), 1)), rows, 1);
-  const target_TV = mul(oneHot(tensor1d(counted.classes, 'int32'), vocabulary), as2D(mask_T, rows, 1));
+  const target_TV = mul(oneHotRows(tensor1d(counted.classes, 'int32'), vocabulary), as2D(mask_T, rows, 1));
   return [
     mul(sub(lse_T, chosen_T), mask_T),
     mul(square(lse_T), mask_T),

@@ -4,14 +4,15 @@
  * Legend: `T` rows · `E` columns · `K` chosen.
  */
 import { MoebiusError } from '@moebius/core';
-import { expandDims, mul, oneHot, sum, tensor2d, topk } from '@tensorflow/tfjs';
+import { expandDims, mul, sum, tensor2d, topk } from '@tensorflow/tfjs';
 import type { Tensor2D } from '@tensorflow/tfjs';
 
 import { cloneTensor, readHostSync, runOp } from '../ownership.ts';
 import { assertShape } from './assert-shape.ts';
+import { oneHotRows } from './one-hot.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
-import { as1D, as3D } from './reshape.ts';
+import { as3D } from './reshape.ts';
 
 /** Value of {@link topKForward}. */
 export interface TopKValue {
@@ -72,8 +73,7 @@ export function topKBackward(saved: TopKSaved, dvalues_TK: Tensor2D): TopKGradie
   const [rows, chosen] = ids.shape;
   assertShape(dvalues_TK, 'T K', { T: rows, K: chosen }, 'topK dvalues');
   const dscores = runOp('topK.backward', () => {
-    const flat_N = as1D(ids);
-    const places_TKE = as3D(oneHot(flat_N, columns), rows, chosen, columns);
+    const places_TKE = as3D(oneHotRows(ids, columns), rows, chosen, columns);
     return sum<Tensor2D>(mul(places_TKE, expandDims(dvalues_TK, 2)), 1);
   });
   return { dscores };

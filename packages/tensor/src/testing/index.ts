@@ -29,3 +29,5 @@ export {
   referenceTopK,
 } from './reference-rows.ts';
 export type { ReferenceAdamWState } from './reference-rows.ts';
+export { oracleDifferences } from './oracle-differences.ts';
+export type { OracleDifferenceOptions } from './oracle-differences.ts';

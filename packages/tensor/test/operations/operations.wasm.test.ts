@@ -1,0 +1,4 @@
+import { describeEngine } from '../../src/testing/index.ts';
+import { operationsSuite } from './operations-suite.ts';
+
+describeEngine('wasm', operationsSuite);
