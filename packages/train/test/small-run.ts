@@ -1,0 +1,91 @@
+/** @file A run small enough for a test, on real text, and what is needed around it. */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { createManualClock } from '@moebius/core';
+
+import type { StepEvent, TrainConfigInput, TrainEvent, Trainer, TrainerOptions } from '../src/index.ts';
+import { createTrainer } from '../src/index.ts';
+
+/** A temporary folder with the sample texts as eight documents, and a cache. */
+export interface Workplace {
+  readonly folder: string;
+  readonly texts: string;
+  readonly cacheFolder: string;
+  remove(): Promise<void>;
+}
+
+/** Makes a workplace. */
+export async function createWorkplace(): Promise<Workplace> {
+  const folder = await mkdtemp(join(tmpdir(), 'moebius-train-'));
+  const texts = join(folder, 'texts');
+  const read = (name: string): string =>
+    readFileSync(join(import.meta.dirname, '__fixtures__', name), 'utf8');
+  const whole = read('lincoln-1862.txt') + read('moby-dick-1.txt');
+  const size = Math.ceil(whole.length / 8);
+  await mkdir(texts);
+  for (let part = 0; part < 8; part++) {
+    await writeFile(join(texts, `part-${part}.txt`), whole.slice(part * size, (part + 1) * size));
+  }
+  return {
+    folder,
+    texts,
+    cacheFolder: join(folder, 'cache'),
+    remove: () => rm(folder, { recursive: true, force: true }),
+  };
+}
+
+/** A configuration that trains in seconds; parts may be replaced. */
+export function smallConfig(place: Workplace, parts: Partial<TrainConfigInput> = {}): TrainConfigInput {
+  return {
+    model: {
+      model_type: 'qwen3_moe',
+      hidden_size: 32,
+      num_hidden_layers: 2,
+      num_attention_heads: 4,
+      num_key_value_heads: 2,
+      head_dim: 8,
+      moe_intermediate_size: 32,
+      num_experts: 4,
+      num_experts_per_tok: 2,
+      norm_topk_prob: true,
+      max_position_embeddings: 64,
+    },
+    data: { training: { path: place.texts }, heldOutFraction: 0.2 },
+    tokenizer: { vocabularySize: 400 },
+    batch: { sequences: 4, length: 32 },
+    duration: { steps: 6 },
+    optimizer: { learningRate: 1e-2 },
+    evaluation: { everySteps: null },
+    ...parts,
+  };
+}
+
+/** Options with a clock that stands still, so that two runs tell the same. */
+export function smallOptions(place: Workplace, parts: Partial<TrainerOptions> = {}): TrainerOptions {
+  return { clock: createManualClock(), cacheFolder: place.cacheFolder, ...parts };
+}
+
+/** Runs to the end and gives every event. The caller disposes the trainer. */
+export async function collect(trainer: Trainer): Promise<TrainEvent[]> {
+  const events: TrainEvent[] = [];
+  for await (const event of trainer.run()) events.push(event);
+  return events;
+}
+
+/** Runs, disposes, and gives every event. */
+export async function runToEnd(config: TrainConfigInput, options: TrainerOptions): Promise<TrainEvent[]> {
+  const trainer = createTrainer(config, options);
+  try {
+    return await collect(trainer);
+  } finally {
+    trainer.dispose();
+  }
+}
+
+/** The steps among events. */
+export function stepsOf(events: readonly TrainEvent[]): StepEvent[] {
+  return events.filter((event) => event.kind === 'step');
+}
