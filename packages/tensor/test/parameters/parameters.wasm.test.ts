@@ -1,0 +1,4 @@
+import { describeEngine } from '../../src/testing/index.ts';
+import { parametersSuite } from './parameters-suite.ts';
+
+describeEngine('wasm', parametersSuite);
