@@ -34,6 +34,10 @@ export interface GenerateTextOptions {
  * @throws as `generate` of `@moebius/model`
  * @example
  * ```ts
+ * import { loadModel } from '@moebius/model';
+ *
+ * const model = await loadModel('runs/demo/model');
+ * const tokenizer = await readTokenizer('runs/demo/model');
  * for await (const piece of generateText({ model, tokenizer }, 'Fellow citizens')) process.stdout.write(piece);
  * ```
  */

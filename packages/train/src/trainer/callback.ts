@@ -43,9 +43,9 @@ const hookNames = ['onStart', 'onStep', 'onEvaluate', 'onSave', 'onEnd'] as cons
  * @throws `plugin` when the name is not kebab-case or a hook is not a function
  * @example
  * ```ts
- * const bestLoss = defineCallback({
- *   name: 'best-loss',
- *   onEvaluate: (event) => { if (event.bitsPerByte < 2) { // … } },
+ * const report = defineCallback({
+ *   name: 'report',
+ *   onEvaluate: (event) => console.log(event.step, event.bitsPerByte),
  * });
  * ```
  */

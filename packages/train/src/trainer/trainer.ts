@@ -39,7 +39,10 @@ export interface Trainer {
  * @throws `configuration` with every fault of the configuration
  * @example
  * ```ts
- * const trainer = createTrainer(config, { clock: { nowMs: () => performance.now() } });
+ * const trainer = createTrainer(
+ *   { model: 'configs/small', duration: { steps: 100 } },
+ *   { clock: { nowMs: () => performance.now() } },
+ * );
  * for await (const event of trainer.run()) {
  *   if (event.kind === 'step') console.log(event.step, event.loss);
  * }
