@@ -106,7 +106,21 @@ describe('portableLog', () => {
           1e-15 * Math.max(1, Math.abs(Math.log(x))),
         );
       }),
+      { numRuns: 3000 },
     );
+  });
+
+  it('is as exact just above and below each power of two', () => {
+    for (let exponent = -54; exponent < 0; exponent += 1) {
+      for (const x of [
+        2 ** exponent * (1 - 2 ** -30),
+        2 ** exponent,
+        2 ** exponent * (1 + 2 ** -30),
+        2 ** exponent * 1.999,
+      ]) {
+        if (x <= 1) expect(Math.abs(portableLog(x) / Math.log(x) - 1)).toBeLessThan(1e-15);
+      }
+    }
   });
 });
 

@@ -81,7 +81,7 @@ export function digestWords(words: Uint32Array): Uint32Array {
 export function portableLog(x: number): number {
   let mantissa = x;
   let exponent = 0;
-  while (mantissa < 0.000030517578125) {
+  while (mantissa < 0.00001) {
     mantissa *= 65_536;
     exponent -= 16;
   }
