@@ -68,7 +68,8 @@ export interface GeneratedToken {
  * ids outside the vocabulary; `numerics` when no logit is finite or one is NaN; `aborted` by the signal
  * @example
  * ```ts
- * for await (const { token } of generate(model, [1, 2, 3], { maxNewTokens: 20 })) write(tokenizer.decode([token]));
+ * const model = await loadModel('path/to/model');
+ * for await (const { token } of generate(model, [1, 2, 3], { maxNewTokens: 20 })) console.log(token);
  * ```
  */
 export function generate(

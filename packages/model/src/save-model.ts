@@ -54,7 +54,8 @@ export interface SavedModel {
  * @throws `configuration` when the folder holds something else; `io` when the disk fails: the old folder stands
  * @example
  * ```ts
- * saveModel('runs/demo/model', model, { dtype: 'bfloat16', files: { 'tokenizer.json': tokenizerJson } });
+ * const model = await loadModel('path/to/model');
+ * saveModel('path/to/copy', model, { dtype: 'bfloat16', files: { 'tokenizer.json': '{}' } });
  * ```
  */
 export function saveModel(
