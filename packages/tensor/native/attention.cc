@@ -7,6 +7,8 @@
  *
  * Licensed under the Apache License, Version 2.0.
  */
+#include "attention.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -18,11 +20,6 @@
 namespace moebius {
 
 namespace {
-
-struct Geometry {
-  int64_t T, batch, S, heads, kvHeads, C, Z, Y;
-  float scale;
-};
 
 Geometry readGeometry(Context& context, const Floats& q) {
   Geometry g = {};
@@ -159,22 +156,6 @@ void attentionGrad(Context& context) {
   });
 }
 
-/// A cache and who may see what: query row i of sequence b sees slot j < lengths[b] when j ≤ positions[b·n + i]; with a
-/// mask, the last n slots (the tail) are seen where the mask is not 0 instead.
-struct CacheView {
-  const float* k;
-  const float* v;
-  int64_t capacity, n, tail;
-  const int32_t* positions;
-  const int32_t* lengths;
-  const float* mask;
-
-  int64_t visible(int64_t b, int64_t i) const {
-    const int64_t length = lengths[b];
-    return mask ? length : std::min<int64_t>(length, positions[b * n + i] + 1);
-  }
-};
-
 /// With a mask: hides tail slots that it forbids to row i, and slots between the row's position and the tail.
 void applyTailMask(const CacheView& cache, int64_t b, int64_t i, float* scores) {
   if (cache.mask == nullptr) return;
@@ -186,8 +167,8 @@ void applyTailMask(const CacheView& cache, int64_t b, int64_t i, float* scores) 
 }
 
 /// Queries [begin, end) of sequence b, all heads of key head kv.
-void attendCache(const Geometry& g, const CacheView& cache, const float* q, float* y, int64_t b, int64_t kv,
-                 int64_t begin, int64_t end) {
+void attendCacheBlock(const Geometry& g, const CacheView& cache, const float* q, float* y, int64_t b, int64_t kv,
+                      int64_t begin, int64_t end) {
   const int64_t group = g.heads / g.kvHeads;
   const float* k = cache.k + b * cache.capacity * g.Y + kv * g.C;
   const float* v = cache.v + b * cache.capacity * g.Y + kv * g.C;
@@ -242,14 +223,18 @@ void cachedAttention(Context& context) {
   const CacheView cache = {k.data,         v.data,       k.dims[1], g.S, mask.size > 0 ? g.S : 0,
                            positions.data, lengths.data, mask.size > 0 ? mask.data : nullptr};
   float* y = context.output(0, {g.T, g.Z});
-  const int64_t step = g.S <= 4 ? 4 : queryBlock(k.dims[1]), blocks = (g.S + step - 1) / step;
-  parallel(context, g.batch * g.kvHeads * blocks, [&](int64_t task) {
-    const int64_t block = task % blocks, kv = task / blocks % g.kvHeads, b = task / blocks / g.kvHeads;
-    attendCache(g, cache, q.data, y, b, kv, block * step, std::min(g.S, (block + 1) * step));
-  });
+  attendCache(context, g, cache, q.data, y);
 }
 
 }  // namespace
+
+void attendCache(Context& context, const Geometry& g, const CacheView& cache, const float* q, float* y) {
+  const int64_t step = g.S <= 4 ? 4 : queryBlock(cache.capacity), blocks = (g.S + step - 1) / step;
+  parallel(context, g.batch * g.kvHeads * blocks, [&](int64_t task) {
+    const int64_t block = task % blocks, kv = task / blocks % g.kvHeads, b = task / blocks / g.kvHeads;
+    attendCacheBlock(g, cache, q, y, b, kv, block * step, std::min(g.S, (block + 1) * step));
+  });
+}
 
 std::vector<Kernel> attentionKernels() {
   const std::vector<const char*> attributes = {"batch: int", "heads: int", "kv_heads: int", "scale: float"};

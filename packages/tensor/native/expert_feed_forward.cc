@@ -10,10 +10,11 @@
  *
  * Licensed under the Apache License, Version 2.0.
  */
+#include "expert_feed_forward.h"
+
 #include <algorithm>
 #include <vector>
 
-#include "activation.h"
 #include "few_rows.h"
 #include "gemm.h"
 #include "kernel.h"
@@ -23,15 +24,6 @@
 namespace moebius {
 
 namespace {
-
-struct Experts {
-  RowPlan plan;
-  int64_t D = 0, F = 0;
-  Activation activation = Activation::kSilu;
-  const float* x = nullptr;
-  const float* weights = nullptr;
-  std::vector<const float*> gate, up, down;
-};
 
 constexpr int kListStart = 6;
 
@@ -102,51 +94,10 @@ int64_t neuronStep(int64_t F) { return F <= 64 ? F : std::max<int64_t>(32, std::
 
 void forward(Context& context) {
   const Experts in = readExperts(context);
-  const RowPlan& plan = in.plan;
-  const int64_t D = in.D, F = in.F;
-  float* y = context.output(0, {plan.tokens, D});
-  float* g = context.output(1, {plan.pairs, F});
-  float* u = context.output(2, {plan.pairs, F});
-  float* pairs = context.temporary(plan.pairs * D);
-
-  std::vector<NeuronBlock> blocks;
-  const int64_t step = std::max<int64_t>(1, neuronStep(F));
-  const int64_t blocksPerExpert = (F + step - 1) / step;
-  int64_t fewRows = 0;
-  for (int64_t e = 0; e < plan.experts; ++e) fewRows += plan.rows(e) <= kFewRows ? plan.rows(e) : 0;
-  float* partials = fewRows > 0 ? context.temporary(fewRows * blocksPerExpert * D) : nullptr;
-  float* nextPartial = partials;
-  for (int64_t e = 0; e < plan.experts; ++e) {
-    if (plan.rows(e) == 0 || plan.rows(e) > kFewRows) continue;
-    for (int64_t f = 0; f < F; f += step) {
-      blocks.push_back({e, f, std::min(F, f + step), nextPartial});
-      nextPartial += plan.rows(e) * D;
-    }
-  }
-  std::vector<RowChunk> chunks = planChunks(plan, context.threads());
-  while (!chunks.empty() && plan.rows(chunks.back().expert) <= kFewRows) chunks.pop_back();
-  chunks.erase(std::remove_if(chunks.begin(), chunks.end(),
-                              [&](const RowChunk& chunk) { return plan.rows(chunk.expert) <= kFewRows; }),
-               chunks.end());
-
-  const int64_t large = static_cast<int64_t>(chunks.size());
-  parallel(context, large + static_cast<int64_t>(blocks.size()), [&](int64_t task) {
-    if (task < large) {
-      forwardChunk(in, chunks[task], g, u, pairs);
-    } else {
-      forwardNeurons(in, blocks[task - large], g, u);
-    }
-  });
-  for (const NeuronBlock& block : blocks) {
-    float* to = pairs + plan.begin(block.expert) * D;
-    const int64_t count = plan.rows(block.expert) * D;
-    if (block.f0 == 0) {
-      std::copy_n(block.partial, count, to);
-    } else {
-      addScaled(to, block.partial, 1.0f, count);
-    }
-  }
-  combinePairs(context, plan, pairs, in.weights, D, y);
+  float* y = context.output(0, {in.plan.tokens, in.D});
+  float* g = context.output(1, {in.plan.pairs, in.F});
+  float* u = context.output(2, {in.plan.pairs, in.F});
+  forwardExperts(context, in, {g, u, nullptr, y});
 }
 
 struct BackwardBuffers {
@@ -215,6 +166,51 @@ void backward(Context& context) {
 }
 
 }  // namespace
+
+void forwardExperts(Context& context, const Experts& in, const ExpertOutputs& out) {
+  const RowPlan& plan = in.plan;
+  const int64_t D = in.D, F = in.F;
+  float *g = out.g, *u = out.u;
+  float* pairs = context.temporary(plan.pairs * D);
+  std::vector<NeuronBlock> blocks;
+  const int64_t step = std::max<int64_t>(1, neuronStep(F));
+  const int64_t blocksPerExpert = (F + step - 1) / step;
+  int64_t fewRows = 0;
+  for (int64_t e = 0; e < plan.experts; ++e) fewRows += plan.rows(e) <= kFewRows ? plan.rows(e) : 0;
+  float* partials = fewRows > 0 ? context.temporary(fewRows * blocksPerExpert * D) : nullptr;
+  float* nextPartial = partials;
+  for (int64_t e = 0; e < plan.experts; ++e) {
+    if (plan.rows(e) == 0 || plan.rows(e) > kFewRows) continue;
+    for (int64_t f = 0; f < F; f += step) {
+      blocks.push_back({e, f, std::min(F, f + step), nextPartial});
+      nextPartial += plan.rows(e) * D;
+    }
+  }
+  std::vector<RowChunk> chunks = planChunks(plan, context.threads());
+  while (!chunks.empty() && plan.rows(chunks.back().expert) <= kFewRows) chunks.pop_back();
+  chunks.erase(std::remove_if(chunks.begin(), chunks.end(),
+                              [&](const RowChunk& chunk) { return plan.rows(chunk.expert) <= kFewRows; }),
+               chunks.end());
+
+  const int64_t large = static_cast<int64_t>(chunks.size());
+  parallel(context, large + static_cast<int64_t>(blocks.size()), [&](int64_t task) {
+    if (task < large) {
+      forwardChunk(in, chunks[task], g, u, pairs);
+    } else {
+      forwardNeurons(in, blocks[task - large], g, u);
+    }
+  });
+  for (const NeuronBlock& block : blocks) {
+    float* to = pairs + plan.begin(block.expert) * D;
+    const int64_t count = plan.rows(block.expert) * D;
+    if (block.f0 == 0) {
+      std::copy_n(block.partial, count, to);
+    } else {
+      addScaled(to, block.partial, 1.0f, count);
+    }
+  }
+  combinePairs(context, plan, pairs, in.weights, D, out.y, out.residual);
+}
 
 std::vector<Kernel> expertFeedForwardKernels() {
   const std::vector<const char*> inputs = {

@@ -14,6 +14,7 @@ namespace moebius {
 
 std::vector<Kernel> attentionKernels();
 std::vector<Kernel> crossEntropyKernels();
+std::vector<Kernel> decodeKernels();
 std::vector<Kernel> expertFeedForwardKernels();
 std::vector<Kernel> linearKernels();
 std::vector<Kernel> normRopeKernels();
@@ -22,7 +23,7 @@ std::vector<Kernel> rowKernels();
 
 inline std::vector<Kernel> allKernels() {
   std::vector<Kernel> all;
-  for (const auto& group : {attentionKernels(), crossEntropyKernels(), expertFeedForwardKernels(), linearKernels(),
+  for (const auto& group : {attentionKernels(), crossEntropyKernels(), decodeKernels(), expertFeedForwardKernels(), linearKernels(),
                             normRopeKernels(), optimizerKernels(), rowKernels()}) {
     all.insert(all.end(), group.begin(), group.end());
   }

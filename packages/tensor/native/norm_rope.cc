@@ -8,9 +8,9 @@
  * Licensed under the Apache License, Version 2.0.
  */
 #include <algorithm>
-#include <cmath>
 
 #include "kernel.h"
+#include "norm.h"
 #include "vector.h"
 
 namespace moebius {
@@ -18,18 +18,6 @@ namespace moebius {
 namespace {
 
 constexpr int64_t kRowsPerBlock = 64;
-
-/// 1 / sqrt(mean(x²) + epsilon) of one row.
-float inverseRms(const float* x, int64_t count, float epsilon) {
-  return 1.0f / std::sqrt(dot(x, x, count) / static_cast<float>(count) + epsilon);
-}
-
-void normalise(const float* x, const float* weight, float inv, float* y, int64_t count) {
-  const Vector scale = broadcast(inv);
-  int64_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) store(y + i, load(x + i) * scale * load(weight + i));
-  for (; i < count; ++i) y[i] = x[i] * inv * weight[i];
-}
 
 /// dx = inv · (w dy − x · inv² / D · sum(w dy x)); dweight += dy · x · inv.
 void normaliseBackward(const float* x, const float* weight, float inv, const float* dy, float* dx, float* dweight,
@@ -136,22 +124,6 @@ Heads readHeads(Context& context) {
   in.sine = sine.data;
   in.positions = positions.data;
   return in;
-}
-
-/// Rotates pairs (i, i + half) by the angle of a position; `direction` −1 is the inverse (and the gradient). In place.
-void rotate(float* value, const float* cosine, const float* sine, int64_t half, float direction) {
-  const Vector sign = broadcast(direction);
-  int64_t i = 0;
-  for (; i + kWidth <= half; i += kWidth) {
-    const Vector a = load(value + i), b = load(value + half + i), c = load(cosine + i), s = sign * load(sine + i);
-    store(value + i, a * c - b * s);
-    store(value + half + i, b * c + a * s);
-  }
-  for (; i < half; ++i) {
-    const float a = value[i], b = value[half + i], c = cosine[i], s = direction * sine[i];
-    value[i] = a * c - b * s;
-    value[half + i] = b * c + a * s;
-  }
 }
 
 void headNormRope(Context& context) {

@@ -78,9 +78,9 @@ inline std::vector<RowChunk> planChunks(const RowPlan& plan, int threads) {
   return chunks;
 }
 
-/// out[t] = sum over t's pairs of weights[n] * pairs[n] (weights may be null: ones).
+/// out[t] = residual[t] + sum over t's pairs of weights[n] * pairs[n] (weights may be null: ones; residual: zeros).
 inline void combinePairs(Context& context, const RowPlan& plan, const float* pairs, const float* weights,
-                         int64_t width, float* out) {
+                         int64_t width, float* out, const float* residual = nullptr) {
   const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width));
   parallelRanges(context, plan.tokens, grain, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
@@ -90,6 +90,7 @@ inline void combinePairs(Context& context, const RowPlan& plan, const float* pai
       for (int64_t d = 0; d < width; d += kWidth) {
         const int64_t left = std::min<int64_t>(kWidth, width - d);
         Vector total = {};
+        if (residual) total = left == kWidth ? load(residual + t * width + d) : loadPart(residual + t * width + d, left);
         for (int64_t i = 0; i < count; ++i) {
           const float* from = pairs + slot[i] * width + d;
           const Vector value = left == kWidth ? load(from) : loadPart(from, left);

@@ -88,6 +88,26 @@ const rows: readonly KernelRow[] = [
   { name: 'MoebiusLinear', inputs: 1, outputs: 0, lists: list(1, 1) },
   { name: 'MoebiusLinearGrad', inputs: 1, outputs: 1, lists: list(2, 1) },
   { name: 'MoebiusLinearAdd', inputs: 3, outputs: 1 },
+  {
+    name: 'MoebiusNormLinear',
+    inputs: 2,
+    attributes: { epsilon: 'float' },
+    outputs: 0,
+    lists: list(1, 1),
+  },
+  {
+    name: 'MoebiusCachedBlock',
+    inputs: 14,
+    attributes: { ...attention, epsilon: 'float' },
+    outputs: 1,
+  },
+  {
+    name: 'MoebiusRoutedBlock',
+    inputs: 3,
+    attributes: { top_k: 'int', normalize: 'int', scale: 'float', epsilon: 'float', activation: 'string' },
+    outputs: 3,
+    lists: experts(3, 0),
+  },
 ];
 
 /** Names of all native kernels. */
