@@ -5,10 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { decodeTensor } from './codec.ts';
 
 /** Exponent bits, mantissa bits, bias and special codes, as the papers and the ONNX table of float8 types have them. */
-const SMALL_FLOATS: ReadonlyMap<
-  DType,
-  readonly [number, number, number, (code: number) => number | undefined]
-> = new Map([
+type SmallFloat = readonly [number, number, number, (code: number) => number | undefined];
+const SMALL_FLOATS: ReadonlyMap<DType, SmallFloat> = new Map<DType, SmallFloat>([
   ['F16', [5, 10, 15, (code) => ieee(code, 5, 10)]],
   ['BF16', [8, 7, 127, (code) => ieee(code, 8, 7)]],
   ['F8_E5M2', [5, 2, 15, (code) => ieee(code, 5, 2)]],
