@@ -9,7 +9,7 @@ import { type EngineOptions } from '../engine/create-engine.ts';
 import { messageOf } from '../setup/errors.ts';
 import { packageFolder } from '../setup/sources.ts';
 import { type Console } from './console.ts';
-import { type DoctorOptions, runDoctor } from './run-doctor.ts';
+import { type DoctorOptions } from './run-doctor.ts';
 import { type SetupCommandOptions, runSetup } from './run-setup.ts';
 
 /** What the process ends with. */
@@ -90,6 +90,8 @@ export async function runCli(parameters: readonly string[], terminal: Console): 
     .option('--json', 'print one JSON object')
     .addHelpText('after', doctorHelp)
     .action(async (options: DoctorOptions) => {
+      // Loaded only here: it brings TensorFlow.js with it, which `setup` does not need.
+      const { runDoctor } = await import('./run-doctor.ts');
       code = await runDoctor(options, terminal);
     });
   try {
@@ -103,7 +105,9 @@ export async function runCli(parameters: readonly string[], terminal: Console): 
 }
 
 function ownVersion(): string {
-  const manifest = JSON.parse(readFileSync(join(packageFolder(), 'package.json'), 'utf8')) as { version: string };
+  const manifest = JSON.parse(readFileSync(join(packageFolder(), 'package.json'), 'utf8')) as {
+    version: string;
+  };
   return manifest.version;
 }
 

@@ -57,13 +57,18 @@ export async function runDoctor(options: DoctorOptions, terminal: Console): Prom
   }
   const works = matmul?.correct === true;
   if (options.json === true) {
-    terminal.out(`${JSON.stringify({ findings, engine: engine ?? null, matmul: matmul ?? null, failure }, undefined, 2)}\n`);
+    terminal.out(
+      `${JSON.stringify({ findings, engine: engine ?? null, matmul: matmul ?? null, failure }, undefined, 2)}\n`,
+    );
   } else {
-    for (const { subject, state, found } of findings) terminal.out(`${state.padEnd(8)}${subject.padEnd(20)}${found}\n`);
+    for (const { subject, state, found } of findings)
+      terminal.out(`${state.padEnd(8)}${subject.padEnd(20)}${found}\n`);
     terminal.out(engine === undefined ? `no engine: ${failure}\n` : `chosen  ${engine.description}\n`);
     if (matmul !== undefined) {
       const verdict = works ? 'correct' : 'WRONG';
-      terminal.out(`matmul  ${matmulSize}×${matmulSize}: ${verdict}, ${matmul.gigaflops.toFixed(1)} GFLOP/s\n`);
+      terminal.out(
+        `matmul  ${matmulSize}×${matmulSize}: ${verdict}, ${matmul.gigaflops.toFixed(1)} GFLOP/s\n`,
+      );
     }
   }
   if (!works) return 1;
@@ -75,7 +80,11 @@ async function examine(options: DoctorOptions, terminal: Console): Promise<Findi
   const cacheFolder = options.cache ?? defaultCacheFolder();
   const findings: Finding[] = [
     { subject: 'Node', state: 'ok', found: process.version },
-    { subject: 'machine', state: machine.musl ? 'missing' : 'ok', found: `${machine.platform}, features ${machine.processor}` },
+    {
+      subject: 'machine',
+      state: machine.musl ? 'missing' : 'ok',
+      found: `${machine.platform}, features ${machine.processor}`,
+    },
     examineCache(cacheFolder),
   ];
   try {
@@ -102,7 +111,9 @@ async function examineEngine(plan: EnginePlan, deep: boolean): Promise<Finding[]
   const made = readStamp(plan.layout.addon)?.made;
   if (made === undefined) return findings;
   const fused = made['fused'] === true;
-  const found = fused ? `built by ${String(made['compiler'])}` : `${String(made['fusedProblem'])} (the engine works without them; setup --force tries again)`;
+  const found = fused
+    ? `built by ${String(made['compiler'])}`
+    : `${String(made['fusedProblem'])} (the engine works without them; setup --force tries again)`;
   return [...findings, { subject: 'fused kernels', state: fused ? 'ok' : 'note', found }];
 }
 
@@ -113,7 +124,11 @@ function examineCache(folder: string): Finding {
     accessSync(folder, constants.W_OK);
     return { subject: 'cache', state: 'ok', found: folder };
   } catch (error) {
-    return { subject: 'cache', state: 'missing', found: `${messageOf(error)} (make it writable, or --cache another)` };
+    return {
+      subject: 'cache',
+      state: 'missing',
+      found: `${messageOf(error)} (make it writable, or --cache another)`,
+    };
   }
 }
 
@@ -126,7 +141,10 @@ async function examineTools(): Promise<Finding[]> {
     findings.push({ subject: 'C++ compiler', state: 'note', found: messageOf(error) });
   }
   const pip = await ports.run('python3', ['-m', 'pip', '--version'], { timeoutMs: 30_000 });
-  const found = pip.status === 0 ? pip.output.trim().split(' from ')[0] : 'none (only needed to download TensorFlow once; or setup --wheel)';
+  const found =
+    pip.status === 0
+      ? pip.output.trim().split(' from ')[0]
+      : 'none (only needed to download TensorFlow once; or setup --wheel)';
   return [...findings, { subject: 'pip', state: pip.status === 0 ? 'ok' : 'note', found: found ?? '' }];
 }
 
@@ -138,6 +156,9 @@ function multiply(): { correct: boolean; gigaflops: number } {
     const start = performance.now();
     const product = tf.matMul(left, right).dataSync();
     const seconds = (performance.now() - start) / 1000;
-    return { correct: product.every((value) => value === matmulSize), gigaflops: (2 * matmulSize ** 3) / seconds / 1e9 };
+    return {
+      correct: product.every((value) => value === matmulSize),
+      gigaflops: (2 * matmulSize ** 3) / seconds / 1e9,
+    };
   });
 }

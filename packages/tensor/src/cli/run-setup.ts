@@ -49,7 +49,9 @@ export async function runSetup(options: SetupCommandOptions, terminal: Console):
       terminal.out(`${JSON.stringify({ ready: false, error: details }, undefined, 2)}\n`);
       return 2;
     }
-    terminal.error(`no native engine: ${error.message}\nthe wasm engine works without it, several times slower\n`);
+    terminal.error(
+      `no native engine: ${error.message}\nthe wasm engine works without it, several times slower\n`,
+    );
     const { output } = error.details;
     if (options.verbose === true && typeof output === 'string') terminal.error(`${output}\n`);
     return 2;
@@ -67,10 +69,14 @@ async function installTfjsNode(terminal: Console): Promise<void> {
   if (findPackage('@tensorflow/tfjs-node-gpu', [terminal.workingFolder]) !== undefined) return;
   const wanted = `@tensorflow/tfjs-node-gpu@${tfjsVersion}`;
   terminal.error(`engine: installing ${wanted} into ${terminal.workingFolder}\n`);
-  const result = await createSetupPorts().run('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', wanted], {
-    timeoutMs: installTimeoutMs,
-    cwd: terminal.workingFolder,
-  });
+  const result = await createSetupPorts().run(
+    'npm',
+    ['install', '--ignore-scripts', '--no-audit', '--no-fund', wanted],
+    {
+      timeoutMs: installTimeoutMs,
+      cwd: terminal.workingFolder,
+    },
+  );
   if (result.status !== 0) {
     const reason = messageOf(new Error(result.output.trim().split('\n').at(-1) ?? result.failure));
     terminal.error(`engine: npm could not install it: ${reason}\n`);

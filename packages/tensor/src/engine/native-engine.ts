@@ -90,11 +90,11 @@ export function loadNative(options: SetupOptions, threads: number | undefined): 
   };
 }
 
-/** tfjs-node calls `util.isNullOrUndefined` and `util.isArray`, which Node 23 removed. */
+/** tfjs-node calls `util.isNullOrUndefined` and `util.isArray`: Node 22 warns about them, Node 23 removed them. */
 function restoreRemovedUtilities(): void {
   const util = createRequire(import.meta.url)('node:util') as Record<string, unknown>;
-  util['isNullOrUndefined'] ??= (value: unknown): boolean => value === null || value === undefined;
-  util['isArray'] ??= Array.isArray;
+  util['isNullOrUndefined'] = (value: unknown): boolean => value === null || value === undefined;
+  util['isArray'] = Array.isArray;
 }
 
 function printUnknownLines(text: string): void {

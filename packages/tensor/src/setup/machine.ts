@@ -15,13 +15,21 @@ export interface Machine {
 
 /** Describes this machine. */
 export function describeMachine(): Machine {
-  const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
-  const linux = platform() === 'linux';
   return {
     platform: `${platform()}-${arch()}`,
     processor: createHash('sha256').update(processorFeatures()).digest('hex').slice(0, 12),
-    musl: linux && report?.header?.glibcVersionRuntime === undefined,
+    musl: platform() === 'linux' && usesMusl(),
   };
+}
+
+/** Looks at `ldd`, a script that names its C library; asks Node only when there is none (that can take seconds). */
+function usesMusl(): boolean {
+  try {
+    return readFileSync('/usr/bin/ldd', 'latin1').includes('musl');
+  } catch {
+    const report = process.report?.getReport() as { header?: { glibcVersionRuntime?: string } } | undefined;
+    return report?.header?.glibcVersionRuntime === undefined;
+  }
 }
 
 function processorFeatures(): string {
