@@ -6,6 +6,7 @@ import {
   type DecoderModel,
   initialiseParameters,
   type ModelConfig,
+  type ModelOptions,
   parseModelConfig,
 } from '../src/index.ts';
 
@@ -31,9 +32,13 @@ export function tinyConfig(fields: Partial<Record<keyof ModelConfig, unknown>> =
 }
 
 /** A model with random weights; dispose it. */
-export function tinyModel(fields: Partial<Record<keyof ModelConfig, unknown>> = {}, seed = 7): DecoderModel {
+export function tinyModel(
+  fields: Partial<Record<keyof ModelConfig, unknown>> = {},
+  seed = 7,
+  wiring: Omit<ModelOptions, 'config' | 'parameters'> = {},
+): DecoderModel {
   const config = tinyConfig(fields);
-  return createModel({ config, parameters: initialiseParameters(config, createRng(seed)) });
+  return createModel({ ...wiring, config, parameters: initialiseParameters(config, createRng(seed)) });
 }
 
 /** Int32Array of ids below the vocabulary, the same for a seed. */
