@@ -123,6 +123,9 @@ describe('parseModelConfig', () => {
 
   it('refuses sizes beyond its limits', () => {
     expect(faultsOf({ ...small, num_hidden_layers: 1e9 })).toContain('from 1 to 4096');
+    expect(faultsOf({ ...small, num_hidden_layers: 4096, num_experts: 65_536 })).toContain(
+      'num_experts: times num_hidden_layers must be at most 1048576, got 268435456',
+    );
     expect(faultsOf({ ...small, mlp_only_layers: Array.from({ length: 5000 }, () => 0) })).toContain(
       'mlp_only_layers',
     );

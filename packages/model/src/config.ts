@@ -72,6 +72,8 @@ const limits = {
   heads: 65_536,
   head_dim: 65_536,
   num_experts: 65_536,
+  // Every expert is listed by name before a file is compared with it; the largest published model has 16,000.
+  experts_of_all_layers: 1_048_576,
   max_position_embeddings: 134_217_728,
 } as const;
 
@@ -291,6 +293,10 @@ function checkRelations(faults: FaultList, config: ModelConfig): void {
       config.num_experts_per_tok,
       'raise num_experts or lower num_experts_per_tok',
     );
+  }
+  const all = experts * config.num_hidden_layers;
+  if (all > limits.experts_of_all_layers) {
+    faults.add('num_experts', `times num_hidden_layers must be at most ${limits.experts_of_all_layers}`, all);
   }
   for (const layer of config.mlp_only_layers) {
     if (layer >= config.num_hidden_layers) {

@@ -104,6 +104,7 @@ export async function* generateBatch(
 ): AsyncGenerator<GeneratedToken, void, void> {
   const longest = checkRequest(model, prompts, options);
   const { maxNewTokens, signal } = options;
+  throwIfAborted(signal, 'generate');
   if (maxNewTokens === 0) return;
   const choose = createChooser(options);
   const stopTokens = options.stopTokens ?? [model.config.eos_token_id ?? []].flat();

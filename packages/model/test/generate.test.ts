@@ -163,6 +163,10 @@ describe('generate', () => {
     const error: unknown = await run().catch((reason: unknown) => reason);
     expect(isMoebiusError(error, 'aborted')).toBe(true);
     expect(seen).toHaveLength(2);
+    const late: unknown = await tokensOf({ maxNewTokens: 1, signal: control.signal }).catch(
+      (reason: unknown) => reason,
+    );
+    expect(isMoebiusError(late, 'aborted')).toBe(true);
   });
 
   it('lets timers run between tokens', async () => {
