@@ -199,3 +199,8 @@ export { exportParameters, importParameters } from './parameters/parameter-state
 export type { Snapshot, SnapshotUnit } from './parameters/snapshot.ts';
 export { linearsBackward, linearsForward } from './ops/linears.ts';
 export type { LinearsGradients, LinearsSaved } from './ops/linears.ts';
+export { cachedAttentionBlock } from './ops/cached-attention-block.ts';
+export type { AttentionBlockOptions, AttentionBlockWeights } from './ops/cached-attention-block.ts';
+export { normLinears } from './ops/norm-linears.ts';
+export { routedBlock } from './ops/routed-block.ts';
+export type { RoutedBlockOptions, RoutedBlockValue, RoutedBlockWeights } from './ops/routed-block.ts';

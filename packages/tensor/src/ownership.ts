@@ -150,12 +150,18 @@ export function countTensors(tree?: TensorTree): number {
 }
 
 /**
- * A second handle on a tensor: shares the buffer, owned by the caller.
+ * A second handle on a tensor: shares the buffer, owned by the caller. Costs a reference count on every engine (`tf.clone`
+ * copies on wasm); while a tape records, it is `tf.clone`, so that gradients pass.
  *
  * @param tensor - `[…]`, borrowed
  */
 export function cloneTensor<T extends Tensor>(tensor: T): T {
-  return clone(tensor);
+  const active = engine();
+  const { gradientDepth, kernelDepth } = active.state;
+  if ((gradientDepth > 0 && kernelDepth === 0) || tensor.isDisposed) return clone(tensor);
+  const { dataId, shape, dtype } = tensor;
+  active.backend.incRef(dataId);
+  return active.makeTensorFromTensorInfo({ dataId, shape, dtype }) as T;
 }
 
 /**

@@ -45,6 +45,10 @@ class HostKvStore implements KvStore {
     writeRows(this.#values, readHostSync(values_TY), starts, place);
   }
 
+  reserve(): undefined {
+    return undefined;
+  }
+
   read(slots: number): { keys: Tensor3D; values: Tensor3D } {
     if (this.#view?.slots === slots) return this.#view;
     this.#dropView();

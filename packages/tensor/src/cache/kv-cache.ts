@@ -57,6 +57,13 @@ export interface KvCache {
    * @throws `shape`; `capacity` when the sequence would grow beyond `positions`
    */
   append(layer: number, keys_TY: Tensor2D, values_TY: Tensor2D): void;
+  /**
+   * Counts `rows` more slots of every sequence as filled and gives the view for a fused kernel that writes them in place.
+   * Undefined on engines whose views are copies: use {@link KvCache.append} there.
+   *
+   * @throws `capacity` when a sequence would grow beyond `positions`
+   */
+  reserve(layer: number, rows: number): KvView | undefined;
   /** A layer's keys and values, borrowed until the layer changes. */
   view(layer: number): KvView;
   /** Forgets slots from `lengths` on (a number: of every sequence) in every layer. Longer than filled: no change. */
@@ -123,23 +130,25 @@ class LayeredKvCache implements KvCache {
   }
 
   append(layer: number, keys_TY: Tensor2D, values_TY: Tensor2D): void {
-    const { batch, positions, kvHeads, headSize } = this.#options;
+    const { batch, kvHeads, headSize } = this.#options;
     const { store, lengths } = this.#layer(layer);
     const dims = { Y: kvHeads * headSize };
     assertShape(keys_TY, 'T Y', dims, 'kvCache keys');
     assertShape(values_TY, 'T Y', dims, 'kvCache values');
     const rows = assertDivides(keys_TY.shape[0], batch, 'kvCache rows by batch');
-    const longest = Math.max(...lengths);
-    if (longest + rows > positions) {
-      throw new MoebiusError({
-        code: 'capacity',
-        message: `kvCache layer ${layer}: must hold at most ${positions} positions, got ${longest} + ${rows} (create it with more positions)`,
-        details: { layer, positions, filled: longest, rows },
-      });
-    }
+    this.#assertRoom(layer, lengths, rows);
     if (rows === 0) return;
     store.write(keys_TY, values_TY, lengths);
     for (const [b, length] of lengths.entries()) lengths[b] = length + rows;
+  }
+
+  reserve(layer: number, rows: number): KvView | undefined {
+    const { store, lengths } = this.#layer(layer);
+    this.#assertRoom(layer, lengths, rows);
+    const slots = store.reserve(Math.max(...lengths) + rows);
+    if (slots === undefined) return undefined;
+    for (const [b, length] of lengths.entries()) lengths[b] = length + rows;
+    return { ...slots, lengths: lengths.slice() };
   }
 
   view(layer: number): KvView {
@@ -182,6 +191,17 @@ class LayeredKvCache implements KvCache {
   dispose(): void {
     for (const { store } of this.#layers) store.dispose();
     this.#layers = [];
+  }
+
+  #assertRoom(layer: number, lengths: Int32Array, rows: number): void {
+    const { positions } = this.#options;
+    const longest = Math.max(...lengths);
+    if (longest + rows <= positions) return;
+    throw new MoebiusError({
+      code: 'capacity',
+      message: `kvCache layer ${layer}: must hold at most ${positions} positions, got ${longest} + ${rows} (create it with more positions)`,
+      details: { layer, positions, filled: longest, rows },
+    });
   }
 
   #layer(index: number): Layer {

@@ -22,6 +22,8 @@ export interface KvStore {
    * @param values_TY - float32 `[B·n, Y]`, borrowed
    */
   write(keys_TY: Tensor2D, values_TY: Tensor2D, starts: Int32Array): void;
+  /** Makes room for `slots` slots and gives the tensors to write in place; undefined where views are copies. */
+  reserve(slots: number): { keys: Tensor3D; values: Tensor3D } | undefined;
   /** Keys and values `[B, P', Y]`, `P' ≥ slots`, borrowed until the next change. */
   read(slots: number): { keys: Tensor3D; values: Tensor3D };
   /** A store of sequences `sequences[0], sequences[1], …` of this one; independent of it from now on. */

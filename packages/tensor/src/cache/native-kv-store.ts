@@ -37,12 +37,9 @@ class NativeKvStore implements KvStore {
   }
 
   write(keys_TY: Tensor2D, values_TY: Tensor2D, starts: Int32Array): void {
-    const { batch, positions, width } = this.#sizes;
+    const { batch, width } = this.#sizes;
     const rows = keys_TY.shape[0] / batch;
-    const needed = Math.max(...starts) + rows;
-    if (needed > this.#count) this.#grow(grownSlots(needed, this.#count, positions));
-    const slots = this.#slots;
-    if (slots === undefined) return;
+    const slots = this.reserve(Math.max(...starts) + rows);
     runOp('kvCache.write', () => {
       const index = tensor1d(rowIndices(starts, rows, this.#count), 'int32');
       for (const [cache, fresh] of [
@@ -52,6 +49,11 @@ class NativeKvStore implements KvStore {
         updateRows(reshape(cache, [batch * this.#count, width]), index, fresh);
       }
     });
+  }
+
+  reserve(slots: number): Slots {
+    if (slots > this.#count) this.#grow(grownSlots(slots, this.#count, this.#sizes.positions));
+    return this.read();
   }
 
   read(): Slots {

@@ -42,7 +42,9 @@ export function embeddingForward(table_VD: Tensor2D, ids_T: IndexTensor): Forwar
   const [vocabulary] = table_VD.shape;
   assertIndexRange(ids_T, vocabulary, 'embedding ids');
   return runOp('embedding', () => {
-    const value = gather(table_VD, toIndexTensor(ids_T));
+    const kernel = nativeKernel('MoebiusGatherRows');
+    const index = toIndexTensor(ids_T);
+    const value = kernel ? (kernel([table_VD, index])[0] as Tensor2D) : gather(table_VD, index);
     const ids = ids_T instanceof Int32Array ? ids_T.slice() : cloneTensor(ids_T);
     return { value, saved: { ids, vocabulary } };
   });

@@ -12,7 +12,7 @@ import { assertShape } from './assert-shape.ts';
 import { toIndexTensor } from './index-tensor.ts';
 import { runOnTape } from './pair.ts';
 import type { Forward } from './pair.ts';
-import { as1D } from './reshape.ts';
+import { as1D, as2D } from './reshape.ts';
 import { assertRowPlan, countPairs } from './row-plan.ts';
 import type { RowPlan } from './row-plan.ts';
 import { addByIndex } from './scatter.kernel.ts';
@@ -45,7 +45,10 @@ export function gatherScoresForward(
   assertShape(scores_TE, 'T E', { T: plan.tokens, E: plan.experts }, 'gatherScores scores');
   const value = runOp('gatherScores', () => {
     if (countPairs(plan) === 0) return tensor1d([], 'float32');
-    return gather(as1D(scores_TE), toIndexTensor(plan.source));
+    const kernel = nativeKernel('MoebiusGatherRows');
+    const source_N = toIndexTensor(plan.source);
+    if (!kernel) return gather(as1D(scores_TE), source_N);
+    return as1D(kernel([as2D(scores_TE, scores_TE.size, 1), source_N])[0] as Tensor2D);
   });
   return { value, saved: { plan } };
 }

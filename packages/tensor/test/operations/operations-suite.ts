@@ -4,6 +4,7 @@ import { expect, it } from 'vitest';
 import { expectNoTensorLeak, installTensorMatchers } from '../../src/testing/index.ts';
 import type { EngineSuite } from '../../src/testing/index.ts';
 import { describeAttentionPairs } from './attention-suite.ts';
+import { describeBlocks } from './block-suite.ts';
 import { describeCache } from './cache-suite.ts';
 import { describeDense } from './dense-suite.ts';
 import { describeLosses } from './loss-suite.ts';
@@ -23,5 +24,6 @@ export function operationsSuite(context: EngineSuite): void {
   describeRows();
   describeLosses();
   describeCache();
+  describeBlocks();
   describeShapes();
 }
