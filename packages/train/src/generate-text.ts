@@ -27,8 +27,7 @@ export interface GenerateTextOptions {
 /**
  * Continues a prompt. The text ends at the tokenizer's end-of-text id, or after `maximumTokens`.
  *
- * @param model - borrowed
- * @param tokenizer - the one the model was trained with
+ * @param source - a model, borrowed, and the tokenizer it was trained with
  * @param prompt - may be empty: then a text begins
  * @returns pieces of text, in order; whole characters only; stopping early frees everything
  * @throws as `generate` of `@moebius/model`
@@ -42,10 +41,11 @@ export interface GenerateTextOptions {
  * ```
  */
 export async function* generateText(
-  { model, tokenizer }: { readonly model: DecoderModel; readonly tokenizer: Tokenizer },
+  source: { readonly model: DecoderModel; readonly tokenizer: Tokenizer },
   prompt: string,
   options: GenerateTextOptions = {},
 ): AsyncGenerator<string, void, void> {
+  const { model, tokenizer } = source;
   const { maximumTokens = 100, temperature = 0.8, topK = 40, topP = 1, seed = 0, signal } = options;
   const ids = [tokenizer.endOfTextId, ...tokenizer.encode(prompt)];
   const rng = createRng([seed]).fork('generate');

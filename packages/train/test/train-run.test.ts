@@ -319,6 +319,10 @@ describe('what stops a run', () => {
     await expect(runToEnd(smallConfig(place, { data }), smallOptions(place))).rejects.toThrow(
       /training text: must have at least 33 tokens for a sequence of 32, got \d+ \(add text, or shorten batch.length\)/,
     );
+    const batch = { sequences: 300, length: 32 };
+    await expect(runToEnd(smallConfig(place, { batch }), smallOptions(place))).rejects.toThrow(
+      /training text: must fill a step of 300 sequences of 32 tokens, got \d+ \(add text, or lower batch.sequences/,
+    );
     const same = { training: { path: place.texts }, heldOut: { path: join(place.texts, 'part-3.txt') } };
     await expect(runToEnd(smallConfig(place, { data: same }), smallOptions(place))).rejects.toThrow(
       /held-out text: must not be trained on, got "part-3.txt" in both/,

@@ -138,6 +138,8 @@ async function createSession(
   assertLength(length, modelConfig);
   if (options.memoryLimitBytes !== null) assertFits(config, modelConfig, options.memoryLimitBytes);
   const sampler = createBatchSampler(dataset.training, { length, seed: config.seed });
+  const plan = planRun(config, modelConfig);
+  assertFillsStep(sampler, plan, length);
   const parameters = initialiseParameters(modelConfig, createRng([config.seed]).fork('parameters'));
   const { executor } = options;
   return {
@@ -147,7 +149,7 @@ async function createSession(
     sampler,
     model: createModel({ config: modelConfig, parameters, ...(executor === undefined ? {} : { executor }) }),
     balance: modelConfig.num_experts === 0 ? [] : (options.balance ?? chooseBalanceLosses(config)),
-    plan: planRun(config, modelConfig),
+    plan,
     progress: { step: 0, rows: 0, tokens: 0, elapsedMs: 0 },
   };
 }
@@ -174,6 +176,17 @@ function assertLength(length: number, model: ModelConfig): void {
     code: 'configuration',
     message: `batch.length: must be at most the model's max_position_embeddings ${model.max_position_embeddings}, got ${length} (shorten the sequence)`,
     details: { length, positions: model.max_position_embeddings },
+  });
+}
+
+/** A step never sees a window twice. */
+function assertFillsStep(sampler: BatchSampler, { rowsPerStep }: RunPlan, length: number): void {
+  const { rowsPerEpoch } = sampler;
+  if (rowsPerEpoch >= rowsPerStep) return;
+  throw new MoebiusError({
+    code: 'data',
+    message: `training text: must fill a step of ${rowsPerStep} sequences of ${length} tokens, got ${rowsPerEpoch} (add text, or lower batch.sequences, batch.accumulation or batch.length)`,
+    details: { rowsPerEpoch, rowsPerStep, length },
   });
 }
 

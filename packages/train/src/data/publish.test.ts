@@ -1,0 +1,71 @@
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+import { publishOnce } from './publish.ts';
+
+let folder = '';
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'moebius-publish-'));
+});
+afterEach(() => rm(folder, { recursive: true, force: true }));
+
+describe('publishOnce', () => {
+  it('makes a thing once', async () => {
+    const target = join(folder, 'deep', 'file');
+    expect(await publishOnce(target, (temporary) => writeFile(temporary, 'first'))).toBe(true);
+    expect(await publishOnce(target, (temporary) => writeFile(temporary, 'second'))).toBe(false);
+    expect(await readFile(target, 'utf8')).toBe('first');
+    expect(await readdir(join(folder, 'deep'))).toEqual(['file']);
+  });
+
+  it('shows nothing of a failed attempt, and can be tried again', async () => {
+    const target = join(folder, 'thing');
+    const failing = async (temporary: string): Promise<void> => {
+      await mkdir(temporary);
+      await writeFile(join(temporary, 'half'), 'half');
+      throw new Error('stopped in the middle');
+    };
+    await expect(publishOnce(target, failing)).rejects.toThrow('stopped in the middle');
+    expect(await readdir(folder)).toEqual([]);
+    expect(await publishOnce(target, (temporary) => mkdir(temporary).then(() => undefined))).toBe(true);
+  });
+
+  it('removes what an attempt that was killed left behind', async () => {
+    const target = join(folder, 'thing');
+    await mkdir(`${target}.partial`);
+    await writeFile(join(`${target}.partial`, 'old'), 'old');
+    await publishOnce(target, async (temporary) => {
+      await mkdir(temporary);
+      await writeFile(join(temporary, 'new'), 'new');
+    });
+    expect(await readdir(target)).toEqual(['new']);
+  });
+
+  it('lets others wait instead of making it twice', async () => {
+    const target = join(folder, 'thing');
+    let builds = 0;
+    const build = async (temporary: string): Promise<void> => {
+      builds += 1;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      await writeFile(temporary, 'made');
+    };
+    const made = await Promise.all([
+      publishOnce(target, build),
+      publishOnce(target, build),
+      publishOnce(target, build),
+    ]);
+    expect(builds).toBe(1);
+    expect(made.filter(Boolean).length).toBe(1);
+  });
+
+  it('says which place cannot be written', async () => {
+    await writeFile(join(folder, 'file'), '');
+    const target = join(folder, 'file', 'below');
+    await expect(publishOnce(target, async () => undefined)).rejects.toThrow(
+      /cache: expected to write .*below, got .* \(free space, or choose another cache folder\)/,
+    );
+  });
+});
