@@ -10,7 +10,7 @@ import {
   add,
   attentionBackward,
   attentionForward,
-  cachedAttention,
+  cachedAttentionBlock,
   disposeTree,
   headNormRopeBackward,
   headNormRopeForward,
@@ -166,16 +166,17 @@ export function attentionBlockCached(
   },
 ): Tensor2D {
   const { config, pass, layer, cache } = scope;
-  const { num_attention_heads: heads, num_key_value_heads: kvHeads, rms_norm_eps: epsilon } = config;
-  return runOp('attentionBlock.cached', () => {
-    const norm = rmsNormForward(x_TD, weights.inputNorm, { epsilon });
-    const rope = { epsilon, positions: pass.positions, table: pass.table };
-    const projected = linearsForward(norm.value, [weights.query, weights.key, weights.value]).value;
-    const [query, key, value] = projected as [Tensor2D, Tensor2D, Tensor2D];
-    const queryRope = headNormRopeForward(query, weights.queryNorm, { ...rope, heads });
-    const keyRope = headNormRopeForward(key, weights.keyNorm, { ...rope, heads: kvHeads });
-    cache.append(layer, keyRope.value, value);
-    const attended = cachedAttention(queryRope.value, cache.view(layer), { heads, kvHeads });
-    return linearAddForward(attended, weights.output, x_TD).value;
-  });
+  const { inputNorm: norm, ...rest } = weights;
+  return cachedAttentionBlock(
+    x_TD,
+    { norm, ...rest },
+    {
+      cache,
+      layer,
+      heads: config.num_attention_heads,
+      epsilon: config.rms_norm_eps,
+      positions: pass.hostPositions,
+      table: pass.table,
+    },
+  );
 }

@@ -26,6 +26,8 @@ export interface ForwardPass {
   readonly batch: number;
   /** int32 `[T]`, the position of every token in its sequence. */
   readonly positions: Tensor1D;
+  /** The same on the host; never written. */
+  readonly hostPositions: Int32Array;
   /** Rotary angles, at least as long as the largest position. */
   readonly table: RotaryTable;
   /** Whether `saved` is wanted. */

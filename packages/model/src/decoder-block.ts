@@ -7,9 +7,16 @@
  * Letters: `T` tokens · `D` model width.
  */
 import { MoebiusError, type Task } from '@moebius/core';
-import type { ExpertExecutor, ExpertSource } from '@moebius/routing';
-import { add, disposeTree, rmsNormBackward, rmsNormForward, runOp } from '@moebius/tensor';
-import type { GatedWeights, ParameterStore, RmsNormSaved, Tensor1D, Tensor2D } from '@moebius/tensor';
+import type { ExpertExecutor, ExpertSource, GateConfig } from '@moebius/routing';
+import { add, disposeTree, rmsNormBackward, rmsNormForward, routedBlock, runOp } from '@moebius/tensor';
+import type {
+  GatedWeights,
+  ParameterStore,
+  RmsNormSaved,
+  RoutedBlockWeights,
+  Tensor1D,
+  Tensor2D,
+} from '@moebius/tensor';
 
 import {
   attentionBlockCached,
@@ -114,11 +121,20 @@ export function createSparseBlock(parts: SparseBlockParts): Block {
   const expertNames = Array.from({ length: config.num_experts }, (_, expert) =>
     family.names.expert(layer, expert),
   );
-  const moeLayer: MoeLayer = { layer, place, gate: family.gate(config), experts, executor, direct };
+  const moeLayer: MoeLayer = { layer, place, gate: family.gate(config), experts, executor };
+  const fused = direct && isPlainSoftmax(moeLayer.gate);
   return {
     *forward({ x }, pass): Task<BlockOutput> {
       const attended = attend(x, own, { ...parts, pass });
       const weight = parameters.read(own.postAttentionNorm) as Tensor1D;
+      if (fused && pass.cache !== null) {
+        return inferRouted(attended.value, moeLayer, {
+          norm: weight,
+          router: parameters.read(router) as Tensor2D,
+          experts: expertNames.map((names) => readMatrices(parameters, names)),
+          epsilon: config.rms_norm_eps,
+        });
+      }
       const norm = rmsNormForward(attended.value, weight, { epsilon: config.rms_norm_eps });
       try {
         const input = { routed: norm.value, shared: norm.value, router: parameters.read(router) as Tensor2D };
@@ -155,6 +171,33 @@ export function createSparseBlock(parts: SparseBlockParts): Block {
       }
     },
   };
+}
+
+/** Whether one inference kernel knows this gate: a softmax over all experts, then top-k. */
+function isPlainSoftmax(gate: GateConfig): boolean {
+  return (
+    gate.score === 'softmax' &&
+    !gate.scoreAfterTopK &&
+    !gate.selectionBias &&
+    !gate.logitBias &&
+    gate.groups === null
+  );
+}
+
+/** Norm, gate, experts and residual in one operation, with nothing saved; `x_TD` is taken. */
+function inferRouted(
+  x_TD: Tensor2D,
+  { gate }: MoeLayer,
+  weights: RoutedBlockWeights & { readonly epsilon: number },
+): BlockOutput {
+  try {
+    const { topK, renormalise: normalize, scale } = gate;
+    const out = routedBlock(x_TD, weights, { topK, normalize, scale, epsilon: weights.epsilon });
+    disposeTree([out.ids, out.weights]);
+    return { y: out.y, taps: {}, saved: null };
+  } finally {
+    x_TD.dispose();
+  }
 }
 
 interface AttendScope extends DecoderBlockParts {

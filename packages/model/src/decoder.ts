@@ -246,14 +246,8 @@ function* runForward(input: TokenBatch, options: ForwardOptions, scope: ForwardS
   const table = cloneTree(scope.rotary.tableFor(end));
   const positions_T = tensor1d(positions, 'int32');
   try {
-    return yield* trunkForward(ids, scope.trunk, {
-      batch,
-      positions: positions_T,
-      table,
-      training,
-      cache,
-      observe,
-    });
+    const shared = { batch, positions: positions_T, hostPositions: positions, table };
+    return yield* trunkForward(ids, scope.trunk, { ...shared, training, cache, observe });
   } finally {
     disposeTree([positions_T, table]);
   }

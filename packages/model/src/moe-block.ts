@@ -18,7 +18,6 @@ import type {
   GateObservation,
   GateSaved,
 } from '@moebius/routing';
-import { inferExperts } from './infer-experts.ts';
 import { add, disposeTree, runOp } from '@moebius/tensor';
 import type { Tensor2D } from '@moebius/tensor';
 
@@ -36,8 +35,6 @@ export interface MoeLayer {
   readonly experts: ExpertSource;
   /** Who runs them. */
   readonly executor: ExpertExecutor;
-  /** Run resident experts without the executor when nothing is to be saved. */
-  readonly direct: boolean;
 }
 
 /** What enters the sub-layer. Tensors are borrowed. */
@@ -90,7 +87,6 @@ export function* moeForward(input: MoeInput, layer: MoeLayer, pass: ForwardPass)
   if (pass.cache !== null) {
     const route = gateInference(input.routed, parameters, options);
     try {
-      if (layer.direct) return { y: yield* inferExperts(input.routed, route, layer), saved: null };
       const { y, saved } = yield* layer.executor.forward({ ...work, route });
       disposeTree(saved);
       return { y, saved: null };
