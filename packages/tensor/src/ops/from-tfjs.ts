@@ -33,9 +33,9 @@ export interface TfjsPair {
  * @param name - for profiles and errors
  * @example
  * ```ts
- * const pair = fromTfjs((x, w) => mul(sigmoid(x), w));
- * const { value, saved } = pair.forward(x, w);
- * const [dx, dw] = pair.backward(saved, dy);
+ * const swish = fromTfjs((x) => mul(x ?? 0, sigmoid(x ?? 0)));
+ * const { value, saved } = swish.forward(x_TD);
+ * const [dx] = swish.backward(saved, dy_TD);
  * ```
  */
 export function fromTfjs(fn: (...inputs: Tensor[]) => Tensor, name = 'fromTfjs'): TfjsPair {
