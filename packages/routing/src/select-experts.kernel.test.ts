@@ -3,7 +3,8 @@ import { describe, expect, it } from 'vitest';
 
 import { parseGateConfig } from './gate-config.ts';
 import type { GateConfig } from './gate-config.ts';
-import { selectExperts } from './select-experts.kernel.ts';
+import { planTopK } from './plan-top-k.ts';
+import { chosenExperts, selectExperts } from './select-experts.kernel.ts';
 
 /** The definition: score, bias, groups, then a stable sort. */
 function naiveSelection(
@@ -104,5 +105,13 @@ describe('selectExperts', () => {
       ids: Int32Array.of(2, 1, 1, 0, 0, 1),
       badToken: -1,
     });
+  });
+});
+
+describe('chosenExperts', () => {
+  it('marks the pairs of a plan, and every expert of a token without one', () => {
+    const mask = Uint8Array.of(1, 0, 1);
+    const plan = planTopK(Int32Array.of(2, 0, 0, 0, 1, 2), { tokens: 3, experts: 3, topK: 2, mask });
+    expect([...chosenExperts(plan)]).toEqual([1, 0, 1, 1, 1, 1, 0, 1, 1]);
   });
 });
