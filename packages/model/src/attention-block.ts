@@ -57,11 +57,17 @@ export interface AttentionWeights {
 
 /** What {@link takeAttentionBackward} needs. */
 export interface AttentionBlockSaved {
+  /** Of the input norm. */
   readonly norm: RmsNormSaved;
+  /** Of query, key and value projection. */
   readonly projections: LinearsSaved;
+  /** Of the queries' norm and RoPE. */
   readonly queryRope: HeadNormRopeSaved;
+  /** Of the keys' norm and RoPE. */
   readonly keyRope: HeadNormRopeSaved;
+  /** Of attention. */
   readonly attention: AttentionSaved;
+  /** Of the output projection. */
   readonly output: LinearSaved;
 }
 

@@ -48,13 +48,21 @@ export interface ModelNames {
 
 /** The tensor names of one layer's attention and norms. */
 export interface LayerNames {
+  /** `[D]`, before attention. */
   readonly inputNorm: string;
+  /** `[H·C, D]` */
   readonly query: string;
+  /** `[J·C, D]` */
   readonly key: string;
+  /** `[J·C, D]` */
   readonly value: string;
+  /** `[D, H·C]` */
   readonly output: string;
+  /** `[C]`, of every query head. */
   readonly queryNorm: string;
+  /** `[C]`, of every key head. */
   readonly keyNorm: string;
+  /** `[D]`, before the feed-forward. */
   readonly postAttentionNorm: string;
 }
 

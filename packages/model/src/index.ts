@@ -48,4 +48,4 @@ export { moeForward, takeMoeBackward } from './moe-block.ts';
 export type { MoeGradients, MoeInput, MoeLayer, MoeOutput, MoeSaved } from './moe-block.ts';
 export { saveModel } from './save-model.ts';
 export type { SavedModel, SaveModelOptions, StoredDType } from './save-model.ts';
-export type { TrunkOutput, TrunkSaved } from './trunk.ts';
+export type { SavedBlock, TrunkOutput, TrunkSaved } from './trunk.ts';

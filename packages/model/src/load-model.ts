@@ -21,7 +21,7 @@ import { firstNotFinite, transposeMatrix } from './transpose.kernel.ts';
 /** How {@link loadModel} reads. */
 export interface LoadModelOptions extends Omit<ModelOptions, 'config' | 'parameters'> {
   /** What to do about parameters the file lacks: refuse, or start them at random from this generator. Default refuse. */
-  readonly missing?: 'refuse' | { readonly initialise: Rng };
+  readonly missing?: 'refuse' | { /** Forked by id. */ readonly initialise: Rng };
   /** What to do about tensors the model has no place for. Default refuse. */
   readonly unused?: 'refuse' | 'ignore';
   /** Refuse NaN and infinite weights. Default true; costs one pass over the weights. */

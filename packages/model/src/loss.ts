@@ -44,14 +44,19 @@ export interface AuxiliaryLoss {
 
 /** What backward needs. Owned by the holder; `backward` takes it, or free it with `disposeTree`. */
 export interface LossSaved {
+  /** Of embedding, blocks and last norm. */
   readonly trunk: TrunkSaved;
+  /** Of the output projection. */
   readonly head: LinearSaved;
+  /** Of the cross-entropy: the unscaled gradient `[T, V]` of the logits. */
   readonly crossEntropy: SoftmaxCrossEntropySaved;
+  /** The losses on the gates. */
   readonly balance: readonly GatheredLoss[];
 }
 
 /** A balance loss with the counts of every sparse layer. */
 export interface GatheredLoss extends WeightedLoss {
+  /** Of every sparse layer, in layer order. */
   readonly counts: readonly Float64Array[];
 }
 

@@ -49,8 +49,11 @@ export interface MoeInput {
 
 /** What {@link takeMoeBackward} needs. */
 export interface MoeSaved {
+  /** Of the gate. */
   readonly gate: GateSaved;
+  /** What the losses on the gate saw. */
   readonly observation: GateObservation;
+  /** Of the experts. */
   readonly executor: ExecutorSaved;
 }
 

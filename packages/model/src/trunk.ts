@@ -36,12 +36,22 @@ export interface Trunk {
   readonly blocks: readonly Block[];
 }
 
-/** What {@link takeTrunkBackward} needs. */
+/** What the trunk's backward needs. */
 export interface TrunkSaved {
+  /** Of the embedding. */
   readonly embedding: EmbeddingSaved;
   /** Per layer: what the block saved, and the names of the taps it offered. */
-  readonly blocks: readonly { readonly saved: unknown; readonly offered: readonly string[] }[];
+  readonly blocks: readonly SavedBlock[];
+  /** Of the last norm. */
   readonly norm: RmsNormSaved;
+}
+
+/** What one block left behind. */
+export interface SavedBlock {
+  /** What it saved. */
+  readonly saved: unknown;
+  /** Names of the taps it offered. */
+  readonly offered: readonly string[];
 }
 
 /** What leaves a trunk. The caller owns both. */

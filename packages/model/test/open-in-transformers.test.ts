@@ -39,40 +39,44 @@ function openInPython(folder: string, rows: number[][]): PythonReport {
   return JSON.parse(run.stdout) as PythonReport;
 }
 
-describe.skipIf(reason !== '')(`a saved folder opened by Hugging Face transformers${reason}`, () => {
-  let root = '';
-  beforeAll(() => {
-    root = fs.mkdtempSync(path.join(os.tmpdir(), 'moebius-python-'));
-  });
-  afterAll(() => fs.rmSync(root, { recursive: true, force: true }));
+describe.skipIf(reason !== '')(
+  `a saved folder opened by Hugging Face transformers${reason}`,
+  { timeout: 180_000 },
+  () => {
+    let root = '';
+    beforeAll(() => {
+      root = fs.mkdtempSync(path.join(os.tmpdir(), 'moebius-python-'));
+    });
+    afterAll(() => fs.rmSync(root, { recursive: true, force: true }));
 
-  it.each([
-    { norm_topk_prob: true },
-    {
-      tie_word_embeddings: true,
-      decoder_sparse_step: 2,
-      mlp_only_layers: [],
-      rope_theta: 5000,
-      shards: 3000,
-    },
-  ])('has the same parameters, logits and greedy tokens, %j', async ({ shards, ...fields }) => {
-    // torch's grouped matmul wants rows of a multiple of 16 bytes
-    const model = tinyModel({ ...fields, moe_intermediate_size: 12 });
-    saveModel(path.join(root, 'model'), model, shards === undefined ? {} : { maxShardBytes: shards });
-    const ids = tinyIds(14);
-    const report = openInPython(path.join(root, 'model'), [[...ids.subarray(0, 7)], [...ids.subarray(7)]]);
-    expect([report.missing, report.unexpected, report.mismatched]).toEqual([[], [], []]);
-    expect(report.parameters).toBe(countParameters(model.config));
-    const { hidden } = runSync(model.forward({ ids, batch: 2 }));
-    const logits = model.logits(hidden);
-    const got = readHostSync(logits);
-    const worst = Math.max(...report.logits.flat(2).map((value, at) => Math.abs(value - (got[at] ?? NaN))));
-    expect(worst).toBeLessThanOrEqual(1e-4);
-    const greedy: number[] = [];
-    for await (const { token } of generate(model, [...ids.subarray(0, 7)], { maxNewTokens: 12 }))
-      greedy.push(token);
-    expect(greedy).toEqual(report.greedy);
-    disposeTree([hidden, logits]);
-    model.dispose();
-  });
-});
+    it.each([
+      { norm_topk_prob: true },
+      {
+        tie_word_embeddings: true,
+        decoder_sparse_step: 2,
+        mlp_only_layers: [],
+        rope_theta: 5000,
+        shards: 3000,
+      },
+    ])('has the same parameters, logits and greedy tokens, %j', async ({ shards, ...fields }) => {
+      // torch's grouped matmul wants rows of a multiple of 16 bytes
+      const model = tinyModel({ ...fields, moe_intermediate_size: 12 });
+      saveModel(path.join(root, 'model'), model, shards === undefined ? {} : { maxShardBytes: shards });
+      const ids = tinyIds(14);
+      const report = openInPython(path.join(root, 'model'), [[...ids.subarray(0, 7)], [...ids.subarray(7)]]);
+      expect([report.missing, report.unexpected, report.mismatched]).toEqual([[], [], []]);
+      expect(report.parameters).toBe(countParameters(model.config));
+      const { hidden } = runSync(model.forward({ ids, batch: 2 }));
+      const logits = model.logits(hidden);
+      const got = readHostSync(logits);
+      const worst = Math.max(...report.logits.flat(2).map((value, at) => Math.abs(value - (got[at] ?? NaN))));
+      expect(worst).toBeLessThanOrEqual(1e-4);
+      const greedy: number[] = [];
+      for await (const { token } of generate(model, [...ids.subarray(0, 7)], { maxNewTokens: 12 }))
+        greedy.push(token);
+      expect(greedy).toEqual(report.greedy);
+      disposeTree([hidden, logits]);
+      model.dispose();
+    });
+  },
+);
