@@ -10,6 +10,7 @@ function countingShard(tokens: number): TokenShard {
     tokens: Int32Array.from({ length: tokens }, (_, index) => index),
     starts: Int32Array.of(0, tokens),
     bytes: Int32Array.of(tokens),
+    tokenBytes: null,
     vocabularySize: tokens,
     tokenizerHash: '',
   };

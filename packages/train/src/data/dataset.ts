@@ -51,7 +51,7 @@ export interface Dataset {
   readonly heldOutNames: readonly string[];
 }
 
-const formatVersion = 1; // of cached tokenizers and shards: raise it when what they hold changes
+const formatVersion = 2; // of cached tokenizers and shards: raise it when what they hold changes
 
 /** A stage of preparation that has ended. */
 export interface DatasetStage {

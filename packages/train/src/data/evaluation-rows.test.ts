@@ -41,13 +41,44 @@ describe('evaluationRows', () => {
     );
   });
 
-  it('stops before the document that would exceed the limit, and takes at least one', () => {
-    const shard = packDocuments(
-      ['aaaa', 'bbbb', 'cccc'].map((text) => ({ name: text, text })),
-      tokenizer,
+  const texts = Array.from({ length: 12 }, (_, index) => `a cat ${'and a hat '.repeat(index + 1)}é`);
+  const long = packDocuments(
+    texts.map((text, index) => ({ name: `${index}`, text })),
+    tokenizer,
+  );
+
+  it('spreads a sample over the documents and counts the bytes of its targets', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 200 }),
+        fc.integer({ min: 1, max: 9 }),
+        (maximumTokens, length) => {
+          const plan = planEvaluation(long, { length, rows: 2, maximumTokens });
+          const targets = [...evaluationRows(long, plan, { length, rows: 2 })].flatMap((rows) => [
+            ...rows.targets,
+          ]);
+          const counted = targets.filter((target) => target >= 0);
+          expect(plan.tokens).toBe(counted.length);
+          expect(plan.bytes).toBe(tokenizer.countBytes(counted));
+          expect(plan.tokens).toBeLessThanOrEqual(Math.max(maximumTokens, length) + length * 2);
+          expect(new Set(plan.windows.map(({ start }) => start)).size).toBe(plan.windows.length);
+        },
+      ),
     );
-    const plan = (maximumTokens: number): number =>
-      planEvaluation(shard, { length: 3, rows: 1, maximumTokens }).documents;
-    expect([plan(1), plan(4), plan(8), plan(100)]).toEqual([1, 1, 2, 3]);
+    expect(planEvaluation(long, { length: 4, rows: 2, maximumTokens: 60 }).documents).toBeGreaterThan(6);
+  });
+
+  it('takes whole documents, at least one, where the bytes of a part are not known', () => {
+    const unknown = { ...long, tokenBytes: null };
+    const sizes = texts.map((text) => tokenizer.encode(text).length);
+    const [first = 0, second = 0] = sizes;
+    const documents = (maximumTokens: number): number =>
+      planEvaluation(unknown, { length: 3, rows: 1, maximumTokens }).documents;
+    expect([documents(1), documents(first), documents(first + second), documents(1e9)]).toEqual([
+      1, 1, 2, 12,
+    ]);
+    const two = planEvaluation(unknown, { length: 3, rows: 1, maximumTokens: first + second });
+    expect(two.tokens).toBe(first + second);
+    expect(two.bytes).toBe(texts.slice(0, 2).reduce((sum, text) => sum + Buffer.byteLength(text), 0));
   });
 });

@@ -34,10 +34,18 @@ describe('token shards', () => {
     expect([...shard.starts]).toEqual([0, first.length, first.length + second.length]);
     expect([...shard.bytes]).toEqual([5, Buffer.byteLength('a hät 🙂')]);
     expect(shard.tokens).toBeInstanceOf(Uint16Array);
+    const counted = (ids: ArrayLike<number>): number =>
+      Array.from(ids, (id) => shard.tokenBytes?.[id] ?? NaN).reduce((a, b) => a + b);
+    expect(counted(second)).toBe(Buffer.byteLength('a hät 🙂'));
   });
 
   it('are read back as they were written, with 16 and with 32 bits', async () => {
-    const long: TokenShard = { ...shard, tokens: Int32Array.from(shard.tokens), vocabularySize: 100_000 };
+    const long: TokenShard = {
+      ...shard,
+      tokens: Int32Array.from(shard.tokens),
+      tokenBytes: null,
+      vocabularySize: 100_000,
+    };
     for (const [index, one] of [shard, long].entries()) {
       const file = join(folder, `${index}.safetensors`);
       await writeShard(one, file);
@@ -61,9 +69,10 @@ describe('token shards', () => {
       { starts: Int32Array.of(0, 3, 5) },
       /documents that do not cover its tokens/,
     ],
+    ['byte counts of another vocabulary', { tokenBytes: new Uint16Array(3) }, /byte counts of 3 ids of \d+/],
     [
       'an id beyond the vocabulary',
-      { vocabularySize: 10 },
+      { vocabularySize: 10, tokenBytes: null },
       /must be a token shard, got id \d+ of 10 \(delete the file, it is made again\)/,
     ],
   ])('are refused with %s', async (_, broken, message) => {

@@ -1,6 +1,6 @@
 /**
  * @file Token shards on disk: a safetensors file, so that Python opens it. `tokens` is U16 or I32, `starts` and
- * `bytes` are I32; the metadata name the tokenizer by its hash.
+ * `bytes` are I32, `tokenBytes`, where there is one, U16; the metadata name the tokenizer by its hash.
  */
 import { MoebiusError } from '@moebius/core';
 import { openSafetensors, writeSafetensors } from '@moebius/safetensors';
@@ -8,11 +8,11 @@ import type { TensorReader } from '@moebius/safetensors';
 
 import type { TokenShard } from './token-shard.ts';
 
-const format = 'moebius-token-shard-1';
+const format = 'moebius-token-shard-2';
 
 /** Writes a shard, whole or not at all. Its folder must exist. */
 export async function writeShard(shard: TokenShard, file: string): Promise<void> {
-  const { tokens, starts, bytes } = shard;
+  const { tokens, starts, bytes, tokenBytes } = shard;
   const dtype = tokens instanceof Uint16Array ? 'U16' : 'I32';
   writeSafetensors(
     file,
@@ -20,6 +20,16 @@ export async function writeShard(shard: TokenShard, file: string): Promise<void>
       { name: 'tokens', dtype, shape: [tokens.length], bytes: bytesOf(tokens) },
       { name: 'starts', dtype: 'I32', shape: [starts.length], bytes: bytesOf(starts) },
       { name: 'bytes', dtype: 'I32', shape: [bytes.length], bytes: bytesOf(bytes) },
+      ...(tokenBytes === null
+        ? []
+        : [
+            {
+              name: 'tokenBytes',
+              dtype: 'U16',
+              shape: [tokenBytes.length],
+              bytes: bytesOf(tokenBytes),
+            } as const,
+          ]),
     ],
     {
       metadata: { format, tokenizerHash: shard.tokenizerHash, vocabularySize: String(shard.vocabularySize) },
@@ -44,6 +54,9 @@ export async function readShard(file: string): Promise<TokenShard> {
       tokens,
       starts: await readIntegers(reader, 'starts'),
       bytes: await readIntegers(reader, 'bytes'),
+      tokenBytes: reader.has('tokenBytes')
+        ? new Uint16Array((await reader.readBytesAsync('tokenBytes')).buffer)
+        : null,
       vocabularySize: Number(metadata('vocabularySize')),
       tokenizerHash: metadata('tokenizerHash'),
     };
@@ -67,6 +80,9 @@ function assertConsistent(shard: TokenShard, file: string): void {
   for (let index = 1; index < starts.length; index++) {
     if ((starts[index] ?? 0) <= (starts[index - 1] ?? 0))
       throw notAShard(file, `document ${index - 1} without tokens`);
+  }
+  if (shard.tokenBytes !== null && shard.tokenBytes.length !== vocabularySize) {
+    throw notAShard(file, `byte counts of ${shard.tokenBytes.length} ids of ${vocabularySize}`);
   }
   let largest = 0;
   let smallest = 0;

@@ -14,6 +14,8 @@ export interface TokenShard {
   readonly starts: Int32Array;
   /** `[documents]`: UTF-8 bytes of each document's text. */
   readonly bytes: Int32Array;
+  /** `[V]`: UTF-8 bytes that each id stands for, so that any part of the text can be measured; null when bytes depend on neighbours. */
+  readonly tokenBytes: Uint16Array | null;
   /** Largest id plus one. */
   readonly vocabularySize: number;
   /** Which tokenizer made it. */
@@ -40,7 +42,16 @@ export function packDocuments(documents: readonly TextDocument[], tokenizer: Tok
     tokens,
     starts,
     bytes: Int32Array.from(encoded, (ids) => tokenizer.countBytes(ids)),
+    tokenBytes: bytesOfTokens(tokenizer),
     vocabularySize: tokenizer.vocabularySize,
     tokenizerHash: tokenizer.hash,
   };
+}
+
+function bytesOfTokens(tokenizer: Tokenizer): Uint16Array | null {
+  if (tokenizer.bytesOf(tokenizer.endOfTextId) === undefined) return null;
+  return Uint16Array.from(
+    { length: tokenizer.vocabularySize },
+    (_, id) => tokenizer.bytesOf(id)?.length ?? 0,
+  );
 }

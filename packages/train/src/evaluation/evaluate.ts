@@ -31,7 +31,7 @@ export interface EvaluateOptions {
   readonly length?: number;
   /** Windows of a batch, B. Default 8. */
   readonly sequences?: number;
-  /** Whole documents up to about this many tokens. Default all. */
+  /** About this many tokens, in windows spread evenly over all documents. Default all. */
   readonly maximumTokens?: number;
   /** Stops between two batches. */
   readonly signal?: AbortSignal | undefined;

@@ -83,7 +83,7 @@ export interface LossesConfig {
 export interface EvaluationConfig {
   /** Steps between evaluations; null evaluates at the end only. Default 200. */
   readonly everySteps: number | null;
-  /** Held-out tokens measured in between, in whole documents. Default 32,768. */
+  /** Held-out tokens measured in between, in windows spread over all documents. Default 32,768. */
   readonly tokens: number;
   /** Held-out tokens of the last evaluation; null (default) measures all documents. */
   readonly finalTokens: number | null;

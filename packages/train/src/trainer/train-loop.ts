@@ -192,7 +192,7 @@ async function explainNumerics<T>(session: Session, action: () => T): Promise<T>
   }
 }
 
-/** Measures held-out text: whole documents up to about `tokens`, or all of it. */
+/** Measures held-out text: about `tokens` of it, or all. */
 async function measure(session: Session, tokens: number | undefined): Promise<EvaluateEvent> {
   const { config, options, progress, model, dataset } = session;
   const begun = options.clock.nowMs();
@@ -206,7 +206,7 @@ async function measure(session: Session, tokens: number | undefined): Promise<Ev
     kind: 'evaluate',
     step: progress.step,
     seenTokens: progress.tokens,
-    isWhole: result.documents === dataset.heldOut.bytes.length,
+    isWhole: result.evaluatedTokens === dataset.heldOut.tokens.length - dataset.heldOut.bytes.length,
     elapsedMs: options.clock.nowMs() - begun,
     ...result,
   };
