@@ -2,7 +2,8 @@
  * @file Softmax cross-entropy with its own gradient, z-loss and an ignored target.
  *
  * Per row, with lse = log sum exp(logits): loss = lse − logits[target], z = lse²; the gradient is that of the *sum* of
- * loss + zLoss · z: softmax · (1 + 2 · zLoss · lse) − onehot. Ignored rows give zeros everywhere.
+ * loss + zLoss · z: softmax · (1 + 2 · zLoss · lse) − onehot, times gradient_scale (1 / counted targets makes it that of the mean).
+ * Ignored rows give zeros everywhere.
  *
  * Licensed under the Apache License, Version 2.0.
  */
@@ -22,7 +23,7 @@ void softmaxCrossEntropy(Context& context) {
   const int64_t T = logits.dims[0], V = logits.dims[1];
   const Ints targets = intInput(context, 1, "targets", {T});
   const int64_t ignored = context.integer("ignore_index");
-  const float zLoss = context.number("z_loss");
+  const float zLoss = context.number("z_loss"), gradientScale = context.number("gradient_scale");
   for (int64_t t = 0; t < T; ++t) {
     const int32_t target = targets.data[t];
     require(target == ignored || (target >= 0 && target < V), "targets[", t, "]: must be in [0, ", V, ") or ", ignored,
@@ -45,8 +46,8 @@ void softmaxCrossEntropy(Context& context) {
       const float lse = total.maximum + std::log(total.sum);
       loss[t] = lse - from[target];
       z[t] = lse * lse;
-      scale(row, (1.0f + 2.0f * zLoss * lse) / total.sum, V);
-      row[target] -= 1.0f;
+      scale(row, gradientScale * (1.0f + 2.0f * zLoss * lse) / total.sum, V);
+      row[target] -= gradientScale;
     }
   });
 }
@@ -56,7 +57,7 @@ void softmaxCrossEntropy(Context& context) {
 std::vector<Kernel> crossEntropyKernels() {
   return {{"MoebiusSoftmaxCrossEntropy",
            {"logits: float", "targets: int32"},
-           {"ignore_index: int", "z_loss: float"},
+           {"ignore_index: int", "z_loss: float", "gradient_scale: float = 1.0"},
            {"loss: float", "z: float", "dlogits: float"},
            softmaxCrossEntropy}};
 }

@@ -74,20 +74,26 @@ void rmsNorm(Context& context) {
   });
 }
 
-void rmsNormGrad(Context& context) {
+/// dx = the norm's gradient, plus `residual` when there is one (the slope that passes a pre-norm layer by).
+void rmsNormGradient(Context& context, bool withResidual) {
   const Floats x = floatInput(context, 0, "x", {-1, -1});
   const int64_t T = x.dims[0], D = x.dims[1];
   const Floats weight = floatInput(context, 1, "weight", {D});
   const Floats inv = floatInput(context, 2, "inv", {T});
   const Floats dy = floatInput(context, 3, "dy", {T, D});
+  const float* residual = withResidual ? floatInput(context, 4, "residual", {T, D}).data : nullptr;
   float* dx = context.output(0, {T, D});
   float* dweight = context.output(1, {D});
   reduceBlocks(context, T, D, dweight, [&](int64_t begin, int64_t end, float* partial) {
     for (int64_t t = begin; t < end; ++t) {
       normaliseBackward(x.data + t * D, weight.data, inv.data[t], dy.data + t * D, dx + t * D, partial, D);
+      if (residual) addScaled(dx + t * D, residual + t * D, 1.0f, D);
     }
   });
 }
+
+void rmsNormGrad(Context& context) { rmsNormGradient(context, false); }
+void rmsNormGradAdd(Context& context) { rmsNormGradient(context, true); }
 
 /// The inputs shared by both directions of head norm and RoPE.
 struct Heads {
@@ -183,6 +189,11 @@ std::vector<Kernel> normRopeKernels() {
        {},
        {"dx: float", "dweight: float"},
        rmsNormGrad},
+      {"MoebiusRmsNormGradAdd",
+       {"x: float", "weight: float", "inv: float", "dy: float", "residual: float"},
+       {},
+       {"dx: float", "dweight: float"},
+       rmsNormGradAdd},
       {"MoebiusHeadNormRope",
        {"x: float", "weight: float", "cos: float", "sin: float", "positions: int32"},
        {"heads: int", "epsilon: float"},

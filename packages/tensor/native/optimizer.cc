@@ -37,18 +37,25 @@ std::vector<Span> spansOf(const std::vector<int64_t>& sizes) {
   return spans;
 }
 
-typedef double WideVector __attribute__((vector_size(kWidth * 8)));
+typedef float HalfVector __attribute__((vector_size(kWidth * 2), aligned(4), may_alias));
+typedef double DoubleVector __attribute__((vector_size(kWidth * 4)));
 
 /// The sum of squares in double precision.
 double sumOfSquares(const float* x, int64_t count) {
-  WideVector total = {};
+  constexpr int kLanes = kWidth / 2, kChains = 4;
+  DoubleVector total[kChains] = {};
   int64_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) {
-    const WideVector wide = __builtin_convertvector(load(x + i), WideVector);
-    total += wide * wide;
+  for (; i + kChains * kLanes <= count; i += kChains * kLanes) {
+#pragma GCC unroll 4
+    for (int chain = 0; chain < kChains; ++chain) {
+      const HalfVector narrow = *reinterpret_cast<const HalfVector*>(x + i + chain * kLanes);
+      const DoubleVector wide = __builtin_convertvector(narrow, DoubleVector);
+      total[chain] += wide * wide;
+    }
   }
+  const DoubleVector lanes = (total[0] + total[1]) + (total[2] + total[3]);
   double result = 0;
-  for (int lane = 0; lane < kWidth; ++lane) result += total[lane];
+  for (int lane = 0; lane < kLanes; ++lane) result += lanes[lane];
   for (; i < count; ++i) result += static_cast<double>(x[i]) * x[i];
   return result;
 }

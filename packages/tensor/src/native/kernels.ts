@@ -30,7 +30,8 @@ interface KernelRow {
   readonly name: string;
   /** Inputs that are not lists. */
   readonly inputs: number;
-  readonly attributes?: { readonly [name: string]: 'int' | 'float' | 'string' };
+  /** By name; `?` marks one that may be left out (the operator has a default). */
+  readonly attributes?: { readonly [name: string]: 'int' | 'float' | 'float?' | 'string' };
   /** Outputs that are not lists. */
   readonly outputs: number;
   readonly lists?: KernelLists;
@@ -52,6 +53,7 @@ const list = (inputs: number, outputs: number): KernelLists => ({
 const rows: readonly KernelRow[] = [
   { name: 'MoebiusRmsNorm', inputs: 2, attributes: { epsilon: 'float' }, outputs: 2 },
   { name: 'MoebiusRmsNormGrad', inputs: 4, outputs: 2 },
+  { name: 'MoebiusRmsNormGradAdd', inputs: 5, outputs: 2 },
   { name: 'MoebiusHeadNormRope', inputs: 5, attributes: { heads: 'int', epsilon: 'float' }, outputs: 2 },
   { name: 'MoebiusHeadNormRopeGrad', inputs: 7, attributes: { heads: 'int' }, outputs: 2 },
   { name: 'MoebiusAttention', inputs: 3, attributes: fullAttention, outputs: 2 },
@@ -80,7 +82,7 @@ const rows: readonly KernelRow[] = [
   {
     name: 'MoebiusSoftmaxCrossEntropy',
     inputs: 2,
-    attributes: { ignore_index: 'int', z_loss: 'float' },
+    attributes: { ignore_index: 'int', z_loss: 'float', gradient_scale: 'float?' },
     outputs: 3,
   },
   { name: 'MoebiusGlobalNorm', inputs: 0, outputs: 1, lists: list(1, 0) },
@@ -132,13 +134,8 @@ function runRow(
   }
   for (const name in row.attributes) {
     const kind = row.attributes[name];
-    const type =
-      kind === 'int'
-        ? binding.TF_ATTR_INT
-        : kind === 'float'
-          ? binding.TF_ATTR_FLOAT
-          : binding.TF_ATTR_STRING;
     const value = given[name];
+    if (value === undefined && kind === 'float?') continue;
     if (value === undefined) {
       throw new MoebiusError({
         code: 'internal',
@@ -146,6 +143,12 @@ function runRow(
         details: { kernel: row.name, attribute: name },
       });
     }
+    const type =
+      kind === 'int'
+        ? binding.TF_ATTR_INT
+        : kind === 'string'
+          ? binding.TF_ATTR_STRING
+          : binding.TF_ATTR_FLOAT;
     attributes.push({ name, type, value });
   }
   return executeRaw(backend, row.name, { inputs, attributes, outputs });

@@ -48,6 +48,24 @@ describe('MoebiusSoftmaxCrossEntropy', () => {
     expectClose(dlogits!, want!);
   });
 
+  it('scales the gradient, not the loss, by gradient_scale', () => {
+    const logits = createNumbers(1)(15, 3);
+    const call = (attributes: Record<string, number>): Float32Array[] =>
+      run('MoebiusSoftmaxCrossEntropy', [matrix(logits, 3, 5), indices([4, -1, 0])], {
+        ignore_index: -1,
+        z_loss: 0.1,
+        ...attributes,
+      });
+    const [loss, z, gradient] = call({});
+    const [sameLoss, sameZ, scaled] = call({ gradient_scale: 0.25 });
+    expect([sameLoss, sameZ]).toEqual([loss, z]);
+    expectClose(
+      scaled!,
+      gradient!.map((value) => value * 0.25),
+      1e-7,
+    );
+  });
+
   it('stays exact for logits far apart', () => {
     const logits = [1000, -1000, 0, 500];
     const [loss, , gradient] = run('MoebiusSoftmaxCrossEntropy', [matrix(logits, 1, 4), indices([3])], {

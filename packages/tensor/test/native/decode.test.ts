@@ -126,7 +126,11 @@ describe('MoebiusCachedBlock', () => {
         vector([]),
         ...[Z, Y, Y].map((rows) => matrix(numbers(rows * D), rows, D)),
         matrix(numbers(D * Z), D, Z),
-        ...[vector([]), vector([]), matrix([], 0, 0), matrix([], 0, 0), indices([0, 1])],
+        vector([]),
+        vector([]),
+        matrix([], 0, 0),
+        matrix([], 0, 0),
+        indices([0, 1]),
         ...[0, 1].map(() => tensor3d(new Float32Array(P * Y), [1, P, Y])),
         indices(lengths),
       ];

@@ -55,6 +55,26 @@ describe('MoebiusRmsNorm', () => {
     expect(gradient()).toEqual(gradient());
   });
 
+  it('adds the slope that passes the norm by', () => {
+    const numbers = createNumbers(10);
+    const [x, w, inv, dy, residual] = [
+      numbers(7 * 19),
+      numbers(19),
+      numbers(7),
+      numbers(7 * 19),
+      numbers(7 * 19),
+    ];
+    const inputs = (): Tensor[] => [matrix(x, 7, 19), vector(w), vector(inv), matrix(dy, 7, 19)];
+    const [dx, dw] = run('MoebiusRmsNormGrad', inputs());
+    const [sum, same] = run('MoebiusRmsNormGradAdd', [...inputs(), matrix(residual, 7, 19)]);
+    expectClose(
+      sum!,
+      dx!.map((value, i) => value + residual[i]!),
+      1e-6,
+    );
+    expect(same).toEqual(dw);
+  });
+
   it('refuses a weight of another width', () => {
     expect(() => run('MoebiusRmsNorm', [matrix([1, 2], 1, 2), vector([1])], { epsilon })).toThrow(
       /weight: must have shape \[2\], got \[1\]/,
