@@ -48,7 +48,7 @@ export interface LossSaved {
   readonly trunk: TrunkSaved;
   /** Of the output projection. */
   readonly head: LinearSaved;
-  /** Of the cross-entropy: the unscaled gradient `[T, V]` of the logits. */
+  /** Of the cross-entropy: the gradient `[T, V]` of the logits. */
   readonly crossEntropy: SoftmaxCrossEntropySaved;
   /** The losses on the gates. */
   readonly balance: readonly GatheredLoss[];
@@ -194,7 +194,7 @@ export interface BackwardOptions {
 /**
  * Gradients of the loss. Frees `saved` as it proceeds, and all of it when it fails.
  *
- * The scale 1 / count is applied to the head's two products instead of the `[T, V]` gradient, which is larger.
+ * A scale is applied to the head's two products instead of the `[T, V]` gradient, which is larger.
  *
  * @param trunk - the model's parts
  * @param saved - taken
@@ -209,11 +209,11 @@ export function* takeLossBackward(
   const id = headId(trunk);
   let head: { dhidden: Tensor2D; dweight: Tensor2D } | null = null;
   try {
-    const { dlogits, count } = saved.crossEntropy;
-    const factor = scale / Math.max(count, 1);
+    const { dlogits } = saved.crossEntropy;
     head = runOp('loss.backward', () => {
-      const { dx, dweight } = linearBackward(saved.head, dlogits);
-      return { dhidden: mul<Tensor2D>(dx, factor), dweight: mul<Tensor2D>(dweight, factor) };
+      const { dx: dhidden, dweight } = linearBackward(saved.head, dlogits);
+      if (scale === 1) return { dhidden, dweight };
+      return { dhidden: mul<Tensor2D>(dhidden, scale), dweight: mul<Tensor2D>(dweight, scale) };
     });
     disposeTree([saved.head, saved.crossEntropy]);
     const balance = saved.balance.map(({ loss, coefficient, counts }) => ({
