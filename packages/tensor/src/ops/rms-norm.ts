@@ -74,22 +74,31 @@ function portableForward(x_TD: Tensor2D, weight_D: Tensor1D, epsilon: number): [
  *
  * @param saved - borrowed
  * @param dy_TD - float32 `[T, D]`, borrowed
+ * @param residual_TD - float32 `[T, D]`, borrowed: added to `dx` (the gradient that passes by the norm in a residual stream)
  * @returns fresh gradients, owned by the caller
  */
-export function rmsNormBackward(saved: RmsNormSaved, dy_TD: Tensor2D): RmsNormGradients {
+export function rmsNormBackward(
+  saved: RmsNormSaved,
+  dy_TD: Tensor2D,
+  residual_TD?: Tensor2D,
+): RmsNormGradients {
   const { x, weight, inv } = saved;
-  assertShape(dy_TD, 'T D', { T: x.shape[0], D: x.shape[1] }, 'rmsNorm dy');
+  const dims: Dims = { T: x.shape[0], D: x.shape[1] };
+  assertShape(dy_TD, 'T D', dims, 'rmsNorm dy');
+  if (residual_TD !== undefined) assertShape(residual_TD, 'T D', dims, 'rmsNorm residual');
   return runOp('rmsNorm.backward', () => {
-    const kernel = nativeKernel('MoebiusRmsNormGrad');
+    const kernel = nativeKernel(residual_TD ? 'MoebiusRmsNormGradAdd' : 'MoebiusRmsNormGrad');
     if (kernel) {
-      const [dx, dweight] = kernel([x, weight, inv, dy_TD]);
+      const inputs = [x, weight, inv, dy_TD];
+      const [dx, dweight] = kernel(residual_TD ? [...inputs, residual_TD] : inputs);
       return { dx: dx as Tensor2D, dweight: dweight as Tensor1D };
     }
     const inv_T1 = as2D(inv, x.shape[0], 1);
     const unit_TD = mul(x, inv_T1);
     const scaled_TD = mul(dy_TD, weight);
     const along_T1 = mean(mul(scaled_TD, unit_TD), 1, true);
-    const dx = mul<Tensor2D>(inv_T1, sub(scaled_TD, mul(unit_TD, along_T1)));
+    const through = mul<Tensor2D>(inv_T1, sub(scaled_TD, mul(unit_TD, along_T1)));
+    const dx = residual_TD ? add<Tensor2D>(through, residual_TD) : through;
     return { dx, dweight: sum(mul(dy_TD, unit_TD), 0) };
   });
 }

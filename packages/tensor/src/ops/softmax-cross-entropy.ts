@@ -12,7 +12,7 @@ import { add, exp, gather, mul, square, sub, sum, tensor1d, logSumExp } from '@t
 import type { Scalar, Tensor1D, Tensor2D } from '@tensorflow/tfjs';
 
 import { nativeKernel } from '../native/kernels.ts';
-import { runOp } from '../ownership.ts';
+import { cloneTensor, runOp } from '../ownership.ts';
 import { assertCount, assertShape } from './assert-shape.ts';
 import { countTargets } from './cross-entropy.kernel.ts';
 import type { TargetCount } from './cross-entropy.kernel.ts';
@@ -45,10 +45,8 @@ export interface SoftmaxCrossEntropyValue {
 
 /** What {@link softmaxCrossEntropyBackward} needs. */
 export interface SoftmaxCrossEntropySaved {
-  /** float32 `[T, V]`: gradient of the sum over counted targets of `loss + c · zLoss`. */
+  /** float32 `[T, V]`: gradient of `loss + c · zLoss`. */
   readonly dlogits: Tensor2D;
-  /** How many targets were counted. */
-  readonly count: number;
 }
 
 /** Gradient of {@link softmaxCrossEntropyForward}. */
@@ -83,11 +81,12 @@ export function softmaxCrossEntropyForward(
       ? (kernel([logits_TV, toIndexTensor(targets_T)], {
           ignore_index: ignoreIndex,
           z_loss: zLossCoefficient,
+          gradient_scale: perCount,
         }) as [Tensor1D, Tensor1D, Tensor2D])
-      : portableForward(logits_TV, counted, zLossCoefficient);
+      : portableForward(logits_TV, counted, zLossCoefficient, perCount);
     const loss = mul<Scalar>(sum(lossPerRow), perCount);
     const zLoss = mul<Scalar>(sum(z_T), perCount);
-    return { value: { loss, zLoss, count, lossPerRow }, saved: { dlogits, count } };
+    return { value: { loss, zLoss, count, lossPerRow }, saved: { dlogits } };
   });
 }
 
@@ -95,14 +94,16 @@ function portableForward(
   logits_TV: Tensor2D,
   counted: TargetCount,
   zLossCoefficient: number,
+  perCount: number,
 ): [Tensor1D, Tensor1D, Tensor2D] {
   const [rows, vocabulary] = logits_TV.shape;
   const mask_T = tensor1d(counted.mask);
   const lse_T = logSumExp(logits_TV, 1) as Tensor1D;
   const chosen_T = gather(as1D(logits_TV), tensor1d(counted.places, 'int32'));
   const softmax_TV = exp(sub(logits_TV, as2D(lse_T, rows, 1)));
-  const factor_T1 = as2D(mul(mask_T, add(mul(lse_T, 2 * zLossCoefficient), 1)), rows, 1);
-  const target_TV = mul(oneHotRows(tensor1d(counted.classes, 'int32'), vocabulary), as2D(mask_T, rows, 1));
+  const share_T = mul(mask_T, perCount);
+  const factor_T1 = as2D(mul(share_T, add(mul(lse_T, 2 * zLossCoefficient), 1)), rows, 1);
+  const target_TV = mul(oneHotRows(tensor1d(counted.classes, 'int32'), vocabulary), as2D(share_T, rows, 1));
   return [
     mul(sub(lse_T, chosen_T), mask_T),
     mul(square(lse_T), mask_T),
@@ -121,11 +122,9 @@ export function softmaxCrossEntropyBackward(
   saved: SoftmaxCrossEntropySaved,
   dloss: Scalar | number = 1,
 ): SoftmaxCrossEntropyGradients {
-  const perCount = 1 / Math.max(saved.count, 1);
-  const dlogits = runOp('softmaxCrossEntropy.backward', () => {
-    const factor = typeof dloss === 'number' ? dloss * perCount : mul(dloss, perCount);
-    return mul<Tensor2D>(saved.dlogits, factor);
-  });
+  const dlogits = runOp('softmaxCrossEntropy.backward', () =>
+    dloss === 1 ? cloneTensor(saved.dlogits) : mul<Tensor2D>(saved.dlogits, dloss),
+  );
   return { dlogits };
 }
 

@@ -35,6 +35,7 @@ import {
   sampleVector,
 } from '../../src/testing/index.ts';
 import { describePair, list, rowsOf } from './pair-suite.ts';
+import { withPortableBodies } from './portable-bodies.ts';
 
 const width = fc.integer({ min: 1, max: 11 });
 const sizes = fc.record({ rows: width, inputs: width, outputs: width });
@@ -93,6 +94,24 @@ export function describeDense(): void {
     tape: ([x, w]) => rmsNorm(x as Tensor2D, w as Tensor1D, { epsilon: 1e-3 }),
     oracle: ([x, w]) => referenceRmsNorm(rowsOf(x!, inputs), w!, 1e-3).flat(),
   }));
+
+  it('rmsNorm adds the gradient that passes it by', () => {
+    const [x, dy, residual] = [sampleMatrix(4, 9, 1), sampleMatrix(4, 9, 2), sampleMatrix(4, 9, 3)] as const;
+    const w = sampleVector(9, 4);
+    const { value, saved } = rmsNormForward(x, w);
+    const run = (): number[] => {
+      const plain = rmsNormBackward(saved, dy);
+      const together = rmsNormBackward(saved, dy, residual);
+      const sum = add(plain.dx, residual);
+      expect(together.dx).toBeAllClose(list(sum));
+      expect(together.dweight).toBeAllClose(list(plain.dweight));
+      const numbers = list(together.dx);
+      disposeTree([plain, together, sum]);
+      return numbers;
+    };
+    expect(run()).toBeAllClose(withPortableBodies(run));
+    disposeTree([x, w, dy, residual, value, saved]);
+  });
 
   for (const activation of activations) describeFeedForward(activation);
   describeFromTfjs();
