@@ -5,7 +5,8 @@ import { join } from 'node:path';
 
 import { createManualClock } from '@moebius/core';
 import { loadModel } from '@moebius/model';
-import { createEngine, memory, tensor2d } from '@moebius/tensor';
+import { defineBalanceLoss } from '@moebius/routing';
+import { createEngine, memory, tensor1d, tensor2d } from '@moebius/tensor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import {
@@ -223,6 +224,22 @@ describe('resume', () => {
     expect(digests(stopped)).toEqual(digests(whole));
   });
 
+  it('ends a run that was stopped during its last evaluation, without training again', async () => {
+    const output = freshOutput();
+    const config = smallConfig(place, { output, duration: { steps: 3 } });
+    const controller = new AbortController();
+    const stop = defineCallback({ name: 'stop', onSave: () => controller.abort() });
+    const first = await runToEnd(
+      config,
+      smallOptions(place, { callbacks: [stop], signal: controller.signal }),
+    );
+    expect(first.slice(-3).map((event) => event.kind)).toEqual(['save', 'save', 'end']);
+    expect(first.at(-1)).toMatchObject({ reason: 'aborted', step: 3 });
+    const second = await runToEnd(config, smallOptions(place, { existing: 'resume' }));
+    expect(stepsOf(second)).toEqual([]);
+    expect(second.at(-1)).toMatchObject({ reason: 'finished', step: 3 });
+  });
+
   it('drops metrics of steps that are done again', async () => {
     const output = freshOutput();
     const config = smallConfig(place, { output, checkpoint: { everySteps: 2 }, duration: { steps: 5 } });
@@ -302,6 +319,25 @@ describe('what stops a run', () => {
       /step 4: cross-entropy: must be finite, got NaN; parameter model\.layers\.1\.mlp\.experts\.2\.up_proj\.weight is not finite .*; the last checkpoint is .*state\.safetensors/,
     );
     expect(readFileSync(checkpoint).equals(kept)).toBe(true);
+    expect(memory().numTensors).toBe(before);
+  });
+
+  it('a gradient that is not finite: named by its parameter', async () => {
+    const poisoned = defineBalanceLoss({
+      name: 'poisoned',
+      statistics: () => ({ counts: new Float64Array(1), sums: tensor1d([0]) }),
+      value: () => 0,
+      gradient: ({ plan }, { layer }) => {
+        const rows = new Float32Array(plan.tokens * plan.experts);
+        if (layer === 1) rows[3] = Number.POSITIVE_INFINITY;
+        return { dlogits: tensor2d(rows, [plan.tokens, plan.experts]) };
+      },
+    });
+    const before = memory().numTensors;
+    const options = smallOptions(place, { balance: [{ loss: poisoned, coefficient: 1 }] });
+    await expect(runToEnd(smallConfig(place), options)).rejects.toThrow(
+      /step 1: .*gradient.*model\.layers\.1\.mlp\.gate\.weight.*; no checkpoint was saved/s,
+    );
     expect(memory().numTensors).toBe(before);
   });
 
