@@ -13,8 +13,11 @@ import type { CommandContext, Host, Work } from './host.ts';
 import { reportError } from './terminal/report-error.ts';
 import { createTerminal } from './terminal/terminal.ts';
 
-/** Starts a command's work with the context of this process. */
-export type Start = <Flags>(work: Work<Flags>) => (flags: Flags) => Promise<void>;
+/**
+ * Starts a command's work with the context of this process. The work is loaded when it is asked for, so that help
+ * and mistakes do not wait for TensorFlow.js.
+ */
+export type Start = <Flags>(load: () => Promise<Work<Flags>>) => (flags: Flags) => Promise<void>;
 
 const programHelp = `
 Examples:
@@ -44,7 +47,8 @@ export async function runProgram(
   const isJson = parameters.includes('--json');
   const context: CommandContext = { host, terminal: createTerminal(host, { json: isJson }) };
   let status: number = exitCodes.ok;
-  const start: Start = (work) => async (flags) => {
+  const start: Start = (load) => async (flags) => {
+    const work = await load();
     status = await work(flags, context);
   };
   try {

@@ -2,8 +2,8 @@
 import { Option } from 'commander';
 import type { Command } from 'commander';
 
+import { addEngineFlags } from './engine-flags.ts';
 import { collect, positiveNumber, wholeNumber } from './flags.ts';
-import { addEngineFlags } from './start-engine.ts';
 
 /**
  * Adds the flags of {@link RunFlags}.

@@ -1,7 +1,7 @@
 /** @file Text on the command line: a corpus by its name, or a folder, file or glob of the user's own. */
 import { resolve } from 'node:path';
 
-import { corpora, corpusNames } from '@moebius/train';
+import { corpusNames } from '@moebius/train';
 import type { TextSource } from '@moebius/train';
 
 /**
@@ -20,8 +20,3 @@ export function textSourceOf(
   const path = resolve(workingFolder, text);
   return field === undefined ? { path } : { path, field };
 }
-
-/** The corpora, for help. */
-export const corpusHelp: string = corpusNames
-  .map((name) => `  ${name.padEnd(10)} ${corpora[name].title}`)
-  .join('\n');

@@ -1,6 +1,6 @@
 /** @file What `moebius train --help` says below the flags. */
 import { recipeHelp } from './recipes/registry.ts';
-import { corpusHelp } from './text-flags.ts';
+import { corpusHelp } from './text-help.ts';
 
 /** Examples, recipes and texts. */
 export const trainHelp: string = `

@@ -2,15 +2,10 @@
 import { Argument, Option } from 'commander';
 import type { Command } from 'commander';
 
-import { continueText } from '../continue-text.ts';
-import { exitCodes } from '../exit-codes.ts';
+import { addEngineFlags } from '../engine-flags.ts';
 import { numberFrom, wholeNumber } from '../flags.ts';
-import type { CommandContext } from '../host.ts';
-import { listenForInterrupt } from '../interrupt.ts';
-import { openModel } from '../model-folder.ts';
 import type { Start } from '../program.ts';
-import { addEngineFlags, startEngine } from '../start-engine.ts';
-import type { EngineFlags } from '../start-engine.ts';
+import type { GenerateFlags } from '../work/generate.ts';
 
 const help = `
 Examples:
@@ -18,16 +13,6 @@ Examples:
   $ moebius generate runs/demo --temperature 0              always the most probable token
   $ moebius generate ./olmoe --prompt "Hello" --max-tokens 200 --top-p 0.95 --seed 7
   $ moebius generate runs/demo --prompt "We" --json | jq -r .text`;
-
-interface GenerateFlags extends EngineFlags {
-  readonly prompt: string;
-  readonly maxTokens: number;
-  readonly temperature: number;
-  readonly topK: number;
-  readonly topP: number;
-  readonly seed: number;
-  readonly tokenizer?: string;
-}
 
 /** Adds `generate`. */
 export function addGenerate(program: Command, start: Start): void {
@@ -51,39 +36,7 @@ export function addGenerate(program: Command, start: Start): void {
     .option('--tokenizer <path>', 'tokenizer.json, when it is not in the folder');
   addEngineFlags(command)
     .addHelpText('after', help)
-    .action((model: string, flags: GenerateFlags) => start(generateText)({ ...flags, model }));
-}
-
-async function generateText(
-  flags: GenerateFlags & { readonly model: string },
-  { host, terminal }: CommandContext,
-): Promise<number> {
-  const engine = await startEngine(flags, { host, terminal });
-  const opened = await openModel(flags.model, {
-    workingFolder: host.workingFolder,
-    tokenizerPath: flags.tokenizer,
-  });
-  const interrupt = listenForInterrupt(host.signals, { onFirst: () => {} });
-  try {
-    const began = host.nowMs();
-    terminal.text(flags.prompt);
-    const made = await continueText(opened, {
-      prompt: flags.prompt,
-      maxNewTokens: flags.maxTokens,
-      temperature: flags.temperature,
-      topK: flags.topK,
-      topP: flags.topP,
-      seed: flags.seed,
-      signal: interrupt.signal,
-      onText: (piece) => terminal.text(piece),
-    });
-    const seconds = (host.nowMs() - began) / 1000;
-    terminal.line();
-    terminal.json({ event: 'text', prompt: flags.prompt, ...made, seconds, engine: engine.name });
-    terminal.note(`${made.tokens} tokens, ${(made.tokens / seconds).toFixed(1)} per second`);
-    return exitCodes.ok;
-  } finally {
-    interrupt[Symbol.dispose]();
-    opened.model.dispose();
-  }
+    .action((model: string, flags: GenerateFlags) =>
+      start(async () => (await import('../work/generate.ts')).generateText)({ ...flags, model }),
+    );
 }

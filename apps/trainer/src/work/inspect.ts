@@ -1,0 +1,72 @@
+/** @file `moebius inspect`: what a model is and costs, from its configuration; nothing is built. */
+import { MoebiusError } from '@moebius/core';
+import { parseModelConfig, readModelConfig } from '@moebius/model';
+import type { ModelConfig } from '@moebius/model';
+import type { TrainConfig } from '@moebius/train';
+
+import { exitCodes } from '../exit-codes.ts';
+import type { CommandContext } from '../host.ts';
+import { describeModel, formatModelCard } from '../model-card.ts';
+import { findModelFolder } from '../model-folder.ts';
+import { makeRunConfig } from '../run-config.ts';
+
+/** Flags. */
+export interface InspectFlags {
+  readonly path: string | undefined;
+  readonly recipe?: string;
+  readonly config?: string;
+  readonly batch?: number;
+  readonly sequence?: number;
+  readonly set?: readonly string[];
+}
+
+/** Prints what a model is and costs. */
+export async function inspect(flags: InspectFlags, { host, terminal }: CommandContext): Promise<number> {
+  const { workingFolder } = host;
+  const described =
+    flags.path === undefined
+      ? await describeRun(flags, workingFolder)
+      : {
+          config: readModelConfig(await findModelFolder(flags.path, workingFolder)),
+          batch: 1,
+          sequence: 1024,
+        };
+  const card = describeModel(described.config, {
+    batch: flags.batch ?? described.batch,
+    sequence: flags.sequence ?? described.sequence,
+  });
+  terminal.json({ event: 'model', ...card });
+  for (const line of formatModelCard(card)) terminal.line(line);
+  return exitCodes.ok;
+}
+
+interface Described {
+  readonly config: ModelConfig;
+  readonly batch: number;
+  readonly sequence: number;
+}
+
+async function describeRun(flags: InspectFlags, workingFolder: string): Promise<Described> {
+  const { recipe, config: file, set, batch, sequence } = flags;
+  const chosen = { recipe, config: file, set, batch, sequence };
+  const given = Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
+  const run = await makeRunConfig(given, { engine: 'native', workingFolder });
+  const model =
+    typeof run.model === 'string'
+      ? readModelConfig(await findModelFolder(run.model, workingFolder))
+      : planModel(run);
+  return { config: model, batch: run.batch.sequences, sequence: run.batch.length };
+}
+
+/** The model with the vocabulary that the tokenizer will have at most. */
+function planModel({ model, tokenizer }: TrainConfig): ModelConfig {
+  if ('path' in tokenizer && (model as { vocab_size?: unknown }).vocab_size === undefined) {
+    throw new MoebiusError({
+      code: 'configuration',
+      message:
+        'model.vocab_size: must be given when the tokenizer is a file, got nothing (--set model.vocab_size=…)',
+    });
+  }
+  const vocabulary = 'vocabularySize' in tokenizer ? { vocab_size: tokenizer.vocabularySize } : {};
+  return parseModelConfig({ ...vocabulary, ...(model as object) }, 'model');
+}

@@ -1,0 +1,144 @@
+/** @file `moebius train`: a run from a recipe or a file, shown as it goes, saved, resumable. */
+import { relative } from 'node:path';
+
+import { isMoebiusError } from '@moebius/core';
+import { createTrainer } from '@moebius/train';
+import type { Trainer, TrainerOptions } from '@moebius/train';
+
+import { continueText } from '../continue-text.ts';
+import { exitCodes } from '../exit-codes.ts';
+import type { CommandContext } from '../host.ts';
+import { listenForInterrupt } from '../interrupt.ts';
+import type { Interrupt } from '../interrupt.ts';
+import { planTraining } from '../plan-training.ts';
+import type { TrainFlags, TrainingPlan } from '../plan-training.ts';
+import { writeRunFile } from '../run-file.ts';
+import { createRunReport } from '../run-report.ts';
+import { cacheFolderOf } from '../start-engine.ts';
+
+/** Tokens of the sample at the end. */
+const sampleTokens = 96;
+
+/** Plans, runs and reports a run. */
+export async function train(flags: TrainFlags, context: CommandContext): Promise<number> {
+  const plan = await planTraining(flags, context);
+  if (plan.finished !== undefined) return showFinished(plan.finished, context);
+  const { host, terminal } = context;
+  const report = createRunReport(terminal, { nowMs: () => host.nowMs() });
+  const interrupt = listenForInterrupt(host.signals, {
+    onFirst: () => report.note('stopping after this step; Ctrl-C again stops at once, without saving'),
+  });
+  const trainer = createTrainer(plan.config, trainerOptions(plan, context, interrupt));
+  try {
+    const reason = await runTrainer(trainer, { plan, context, report });
+    if (reason === 'aborted') return tellHowToResume(plan, context);
+    if (flags.sample) await showSample(trainer, { plan, context, interrupt });
+    const output = (await plan.keep?.()) ?? plan.config.output;
+    terminal.line();
+    for (const line of nextCommands(output, host.workingFolder)) terminal.line(line);
+    return exitCodes.ok;
+  } catch (error) {
+    if (!isMoebiusError(error, 'aborted')) throw error;
+    return tellHowToResume(plan, context);
+  } finally {
+    report.close();
+    interrupt[Symbol.dispose]();
+    trainer.dispose();
+  }
+}
+
+function trainerOptions(plan: TrainingPlan, { host }: CommandContext, interrupt: Interrupt): TrainerOptions {
+  return {
+    clock: { nowMs: () => host.nowMs() },
+    cacheFolder: cacheFolderOf(host.env),
+    signal: interrupt.signal,
+    existing: plan.existing,
+    residentBytes: () => host.residentBytes(),
+  };
+}
+
+interface Running {
+  readonly plan: TrainingPlan;
+  readonly context: CommandContext;
+  readonly report: ReturnType<typeof createRunReport>;
+}
+
+/** Shows every event; writes `run.json` when training begins. */
+async function runTrainer(trainer: Trainer, { plan, report }: Running): Promise<'finished' | 'aborted'> {
+  let reason: 'finished' | 'aborted' = 'aborted';
+  for await (const event of trainer.run()) {
+    // The engine was started, and named, before the configuration was made.
+    if (event.kind === 'prepare' && event.stage === 'engine') continue;
+    if (event.kind === 'start' && plan.config.output !== null)
+      await writeRunFile(plan.config, plan.config.output);
+    report.show(event);
+    if (event.kind === 'end') reason = event.reason;
+  }
+  return reason;
+}
+
+interface Sampling {
+  readonly plan: TrainingPlan;
+  readonly context: CommandContext;
+  readonly interrupt: Interrupt;
+}
+
+/** A text by the trained model; Ctrl-C ends the text, not the success of the run. */
+async function showSample(trainer: Trainer, { plan, context, interrupt }: Sampling): Promise<void> {
+  const { terminal } = context;
+  const { prompt, config } = plan;
+  const model = trainer.model;
+  const { tokenizer } = trainer.dataset;
+  const maxNewTokens = Math.min(sampleTokens, model.config.max_position_embeddings - 1);
+  terminal.line();
+  terminal.line(terminal.strong('A sample'));
+  terminal.text(prompt);
+  try {
+    const made = await continueText(
+      { model, tokenizer },
+      {
+        prompt,
+        maxNewTokens,
+        temperature: 0.8,
+        topK: 0,
+        topP: 0.95,
+        seed: config.seed,
+        signal: interrupt.signal,
+        onText: (piece) => terminal.text(piece),
+      },
+    );
+    terminal.json({ event: 'sample', prompt, ...made });
+  } catch (error) {
+    if (!isMoebiusError(error, 'aborted')) throw error;
+  }
+  terminal.line();
+}
+
+function showFinished(folder: string, { terminal, host }: CommandContext): number {
+  terminal.json({ event: 'cached', folder });
+  terminal.line(`this configuration was trained before: ${folder}`);
+  terminal.line(`  moebius generate ${relative(host.workingFolder, folder) || '.'} --prompt "…"`);
+  return exitCodes.ok;
+}
+
+function tellHowToResume({ config, keep }: TrainingPlan, { terminal, host }: CommandContext): number {
+  const { output } = config;
+  terminal.json({ event: 'interrupted', resume: output });
+  if (output === null) {
+    terminal.warn(
+      'stopped; nothing was saved, because the run has no output folder (give it one with --out)',
+    );
+  } else if (keep !== undefined) terminal.warn('stopped; to go on, give the same command again');
+  else terminal.warn(`stopped; to go on: moebius train --resume ${relative(host.workingFolder, output)}`);
+  return exitCodes.interrupted;
+}
+
+function nextCommands(output: string | null, workingFolder: string): string[] {
+  if (output === null) return [];
+  const folder = relative(workingFolder, output);
+  return [
+    `The model is in ${folder}/model. Next:`,
+    `  moebius generate ${folder} --prompt "…"`,
+    `  moebius eval ${folder}`,
+  ];
+}

@@ -1,0 +1,96 @@
+/** @file Runs the built `moebius` as people do: a child process, its output, its status. */
+import { spawn, spawnSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+const cli = join(root, 'apps/trainer/dist/cli.js');
+
+/** What a command did. */
+export interface Outcome {
+  readonly status: number | null;
+  readonly out: string;
+  readonly error: string;
+}
+
+/** Builds the command and all it needs; from turbo's cache when nothing changed. */
+export function buildCli(): void {
+  const { status, stdout, stderr } = spawnSync(
+    join(root, 'node_modules/.bin/turbo'),
+    ['run', 'build', '--filter=@moebius/trainer...', '--output-logs=errors-only'],
+    { cwd: root, encoding: 'utf8', env: { ...process.env, TURBO_TELEMETRY_DISABLED: '1' } },
+  );
+  if (status !== 0) throw new Error(`the build failed:\n${stdout}\n${stderr}`);
+}
+
+/** Runs a command to its end. */
+export function moebius(
+  parameters: readonly string[],
+  options: { cwd: string; env?: NodeJS.ProcessEnv },
+): Outcome {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cli, ...parameters], {
+    cwd: options.cwd,
+    encoding: 'utf8',
+    timeout: 110_000,
+    env: { ...process.env, ...options.env },
+  });
+  return { status, out: stdout, error: stderr };
+}
+
+/** Starts a command. */
+export function startMoebius(parameters: readonly string[], options: { cwd: string }): ChildProcess {
+  return spawn(process.execPath, [cli, ...parameters], {
+    cwd: options.cwd,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+}
+
+/** Every line of `--json` output. */
+export function parseEvents(out: string): { readonly event: string; readonly [key: string]: unknown }[] {
+  return out
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as { event: string });
+}
+
+/** A folder with real text in several documents, and the configuration of a very small run on it. */
+export function makeProject(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'moebius-cli-'));
+  mkdirSync(join(folder, 'texts'));
+  const paragraphs = readFileSync(join(root, 'LICENSE'), 'utf8').split('\n\n');
+  for (let part = 0; part < 8; part += 1) {
+    const text = paragraphs.filter((_, index) => index % 8 === part).join('\n\n');
+    writeFileSync(join(folder, 'texts', `part-${part}.txt`), text);
+  }
+  writeFileSync(join(folder, 'run.json'), JSON.stringify(tinyRun(join(folder, 'texts')), null, 2));
+  return folder;
+}
+
+function tinyRun(path: string): object {
+  return {
+    name: 'tiny',
+    model: {
+      model_type: 'qwen3_moe',
+      hidden_size: 32,
+      num_hidden_layers: 2,
+      num_attention_heads: 2,
+      num_key_value_heads: 1,
+      head_dim: 16,
+      num_experts: 4,
+      num_experts_per_tok: 2,
+      moe_intermediate_size: 32,
+      norm_topk_prob: true,
+      tie_word_embeddings: true,
+      max_position_embeddings: 128,
+    },
+    data: { training: { path }, heldOutFraction: 0.2 },
+    tokenizer: { vocabularySize: 300 },
+    batch: { sequences: 4, length: 32 },
+    duration: { steps: 30 },
+    optimizer: { learningRate: 0.005 },
+    evaluation: { everySteps: 15, tokens: 500 },
+  };
+}
