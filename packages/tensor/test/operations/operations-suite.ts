@@ -7,6 +7,7 @@ import { describeAttentionPairs } from './attention-suite.ts';
 import { describeBlocks } from './block-suite.ts';
 import { describeCache } from './cache-suite.ts';
 import { describeDense } from './dense-suite.ts';
+import { describeLarge } from './large-suite.ts';
 import { describeLosses } from './loss-suite.ts';
 import { describeRows } from './rows-suite.ts';
 import { hasNativeKernels } from './portable-bodies.ts';
@@ -25,5 +26,6 @@ export function operationsSuite(context: EngineSuite): void {
   describeLosses();
   describeCache();
   describeBlocks();
+  if (context.name === 'native') describeLarge();
   describeShapes();
 }
