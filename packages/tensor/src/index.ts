@@ -204,3 +204,5 @@ export type { AttentionBlockOptions, AttentionBlockWeights } from './ops/cached-
 export { normLinears } from './ops/norm-linears.ts';
 export { routedBlock } from './ops/routed-block.ts';
 export type { RoutedBlockOptions, RoutedBlockValue, RoutedBlockWeights } from './ops/routed-block.ts';
+export { profileOperations } from './native/profile-operations.ts';
+export type { OperationCost } from './native/profile-operations.ts';
