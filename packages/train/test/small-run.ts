@@ -1,6 +1,7 @@
 /** @file A run small enough for a test, on real text, and what is needed around it. */
+import { createHash } from 'node:crypto';
+import { readFileSync, readdirSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -14,6 +15,8 @@ export interface Workplace {
   readonly folder: string;
   readonly texts: string;
   readonly cacheFolder: string;
+  /** A folder that does not exist yet. */
+  freshOutput(): string;
   remove(): Promise<void>;
 }
 
@@ -29,10 +32,12 @@ export async function createWorkplace(): Promise<Workplace> {
   for (let part = 0; part < 8; part++) {
     await writeFile(join(texts, `part-${part}.txt`), whole.slice(part * size, (part + 1) * size));
   }
+  let outputs = 0;
   return {
     folder,
     texts,
     cacheFolder: join(folder, 'cache'),
+    freshOutput: () => join(folder, `output-${outputs++}`),
     remove: () => rm(folder, { recursive: true, force: true }),
   };
 }
@@ -88,4 +93,18 @@ export async function runToEnd(config: TrainConfigInput, options: TrainerOptions
 /** The steps among events. */
 export function stepsOf(events: readonly TrainEvent[]): StepEvent[] {
   return events.filter((event) => event.kind === 'step');
+}
+
+/** SHA-256 of every file below a folder, by name. */
+export function digests(folder: string): { [name: string]: string } {
+  const names = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
+    entry.isFile(),
+  );
+  const files = names.map((entry) => join(entry.parentPath, entry.name)).toSorted();
+  return Object.fromEntries(
+    files.map((file) => [
+      file.slice(folder.length),
+      createHash('sha256').update(readFileSync(file)).digest('hex'),
+    ]),
+  );
 }
