@@ -182,8 +182,9 @@ class EngineParameterStore implements ParameterStore {
     const byStep = new Map<number, AdamWPart[]>();
     for (const { id, gradient, slot } of named) {
       const step = slot.step + 1;
-      const part = { slot, gradient, weightDecay: settings.decayOf(id) };
-      byStep.set(step, [...(byStep.get(step) ?? []), part]);
+      const parts = byStep.get(step) ?? [];
+      parts.push({ slot, gradient, weightDecay: settings.decayOf(id) });
+      byStep.set(step, parts);
     }
     const { lr, beta1, beta2, epsilon } = settings;
     const scale = gradientScale * clipScale;
