@@ -4,8 +4,11 @@ import { beforeAll, describe, expect, it } from 'vitest';
 
 import {
   computeBaselines,
+  createBatchSampler,
+  createBigramCounts,
   createTokenizer,
   defaultCacheFolder,
+  kneserNeyBits,
   packDocuments,
   readTextSource,
   splitDocuments,
@@ -78,5 +81,11 @@ describe('the State of the Union corpus', () => {
     expect(bits.gzip).toBeCloseTo(2.67, 1);
     expect(bits.tokenUnigram).toBeCloseTo(2.1903, 3);
     expect(bits.tokenBigram).toBeCloseTo(1.5161, 3);
+    const sampler = createBatchSampler(training, { length: 256, seed: 1 });
+    const seen = createBigramCounts(training.vocabularySize);
+    const { ids, targets } = sampler.rows(0, 1968);
+    seen.add(ids, targets);
+    expect(seen.total).toBe(503_808);
+    expect(kneserNeyBits(seen, heldOut)).toBeCloseTo(1.5924, 3);
   });
 });

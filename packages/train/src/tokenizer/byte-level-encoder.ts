@@ -1,5 +1,5 @@
 /**
- * @file A fast encoder for plain byte-level BPE: the same ids as `@huggingface/tokenizers`, about thirty times
+ * @file A fast encoder for plain byte-level BPE: the same ids as `@huggingface/tokenizers`, more than ten times
  * faster, because each distinct word is merged once. Used to pack training text; a test holds the two equal on the
  * whole corpus.
  */
