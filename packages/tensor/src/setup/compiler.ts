@@ -9,6 +9,11 @@ export interface Compiler {
   readonly prefix: readonly string[];
   /** First line of `--version`. */
   readonly version: string;
+  /**
+   * Whether it links C++ against another standard library than TensorFlow's (libstdc++). The binding speaks C and does
+   * not mind; our kernels exchange C++ strings with TensorFlow and cannot load.
+   */
+  readonly foreignLibrary: boolean;
 }
 
 const candidates: readonly { readonly command: string; readonly prefix: readonly string[] }[] = [
@@ -28,7 +33,9 @@ const candidates: readonly { readonly command: string; readonly prefix: readonly
 export async function findCompiler(ports: SetupPorts): Promise<Compiler> {
   for (const { command, prefix } of candidates) {
     const result = await ports.run(command, [...prefix, '--version'], { timeoutMs: 30_000 });
-    if (result.status === 0) return { command, prefix, version: result.output.split('\n')[0]?.trim() ?? '' };
+    if (result.status !== 0) continue;
+    const version = result.output.split('\n')[0]?.trim() ?? '';
+    return { command, prefix, version, foreignLibrary: prefix.length > 0 };
   }
   throw setupError(
     'compiler',

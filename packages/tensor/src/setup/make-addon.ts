@@ -78,21 +78,8 @@ export async function makeAddon(
 
 async function compileAndLink(build: Build, recipe: LibraryRecipe, target: string): Promise<AddonReport> {
   const { sources, compiler, ports } = build;
-  const files = [...sources.kernels, ...sources.binding];
-  const results = await compileAll(build, files);
-  const broken = files.filter((_, index) => results[index]?.status !== 0);
-  const brokenBinding = broken.find((file) => sources.binding.includes(file));
-  if (brokenBinding !== undefined) throw compileError(brokenBinding, results[files.indexOf(brokenBinding)]);
-  let fusedProblem = sources.kernels.length === 0 ? 'this package has no native/*.cc' : '';
-  if (broken[0] !== undefined)
-    fusedProblem = compileError(broken[0], results[files.indexOf(broken[0])]).message;
-  if (fusedProblem === '') {
-    fusedProblem = await link(build, files, target).then(
-      () => smokeLoad(target, recipe, ports),
-      (error: unknown) => messageOf(error),
-    );
-    if (fusedProblem === '') return { fused: true, fusedProblem, compiler: compiler.version };
-  }
+  const fusedProblem = await tryWithKernels(build, recipe, target);
+  if (fusedProblem === '') return { fused: true, fusedProblem, compiler: compiler.version };
   if (sources.kernels.length > 0) ports.report(`building without fused kernels: ${fusedProblem}`);
   await rm(target, { force: true });
   await link(build, sources.binding, target);
@@ -104,6 +91,26 @@ async function compileAndLink(build: Build, recipe: LibraryRecipe, target: strin
     );
   }
   return { fused: false, fusedProblem, compiler: compiler.version };
+}
+
+/** Compiles everything and links it with the kernels. Returns why that did not work, or an empty string. */
+async function tryWithKernels(build: Build, recipe: LibraryRecipe, target: string): Promise<string> {
+  const { sources, compiler, ports } = build;
+  const kernels = compiler.foreignLibrary ? [] : sources.kernels;
+  const files = [...kernels, ...sources.binding];
+  const results = await compileAll(build, files);
+  const broken = files.filter((_, index) => results[index]?.status !== 0);
+  const brokenBinding = broken.find((file) => sources.binding.includes(file));
+  if (brokenBinding !== undefined) throw compileError(brokenBinding, results[files.indexOf(brokenBinding)]);
+  if (sources.kernels.length === 0) return 'this package has no native/*.cc';
+  if (compiler.foreignLibrary) {
+    return `${compiler.version} brings a C++ library that is not TensorFlow's (install g++ and run setup --force)`;
+  }
+  if (broken[0] !== undefined) return compileError(broken[0], results[files.indexOf(broken[0])]).message;
+  return link(build, files, target).then(
+    () => smokeLoad(target, recipe, ports),
+    (error: unknown) => messageOf(error),
+  );
 }
 
 async function compileAll(build: Build, files: readonly string[]): Promise<RunResult[]> {

@@ -179,6 +179,19 @@ describe('missing tools', () => {
     await expectOldStateAndRecovery();
   });
 
+  it("only zig, whose C++ library is not TensorFlow's: an engine without kernels, and the reason", async () => {
+    const bin = join(world.folder, 'zig-bin');
+    mkdirSync(bin, { recursive: true });
+    const real = execFileSync('sh', ['-c', 'command -v g++'], { encoding: 'utf8' }).trim();
+    writeFileSync(join(bin, 'zig'), `#!/bin/sh\nshift\nexec "${real}" "$@"\n`, { mode: 0o755 });
+    const path = `${join(world.folder, 'bin')}:${bin}:${process.env['PATH']}`;
+    const outcome = await world.run({ deny: ['g++', 'c++', 'clang++'], environment: { PATH: path } });
+    expect(outcome).toMatchObject({ ok: true, report: { fused: false } });
+    expect(outcome.report?.fusedProblem).toContain("C++ library that is not TensorFlow's (install g++");
+    expect(outcome.events).not.toContain('compile kernel.cc');
+    expect(await world.damage()).toEqual([]);
+  });
+
   it('kernels that do not compile: an engine without them, and the reason', async () => {
     const kernel = join(world.tiny.sources, 'kernel.cc');
     const good = readFileSync(kernel);
