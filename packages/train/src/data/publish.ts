@@ -8,7 +8,7 @@ import { dirname } from 'node:path';
 import { MoebiusError } from '@moebius/core';
 import lockfile from 'proper-lockfile';
 
-const staleMs = 120_000; // a holder that blocks its event loop (tokenizing) must not lose the lock
+const staleMs = 60_000; // a holder that blocks its event loop (tokenizing) must not lose the lock; a killed one must not hold it long
 const waitMs = 500;
 const waits = 1200; // ten minutes: a download over a slow line
 
@@ -30,6 +30,8 @@ export async function publishOnce(
     lockfile.lock(target, {
       realpath: false,
       stale: staleMs,
+      // A holder that blocked for too long may lose the lock: then two make the same thing, and one rename wins.
+      onCompromised: () => undefined,
       retries: { retries: waits, minTimeout: waitMs, maxTimeout: waitMs },
     }),
   );
@@ -42,7 +44,7 @@ export async function publishOnce(
     return true;
   } finally {
     await rm(temporary, { recursive: true, force: true });
-    await release();
+    await release().catch(() => undefined);
   }
 }
 
