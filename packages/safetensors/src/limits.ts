@@ -16,6 +16,7 @@ export interface Limits {
   readonly shards: number;
 }
 
+/** The limits when none are given: far above what public models need, far below what harms. */
 export const defaultLimits: Limits = Object.freeze({
   // The reference library takes 100 MB; huggingface.js 25 MB. The largest public shards stay below 1 MB.
   headerBytes: 25_000_000,

@@ -52,7 +52,9 @@ export interface TensorReader {
   readSliceAsync(name: string, rows: RowRange, options?: DecodeOptions): Promise<TensorValue>;
   /** Lets go of the file. Reading afterwards throws `io`. */
   close(): void;
+  /** The same, for `using`. */
   [Symbol.dispose](): void;
+  /** The same, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 

@@ -36,6 +36,7 @@ type Directory = z.infer<typeof directorySchema>;
 export interface StateFileReader extends StateReader {
   /** Lets go of the file. */
   close(): void;
+  /** The same, for `using`. */
   [Symbol.dispose](): void;
 }
 

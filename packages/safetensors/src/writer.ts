@@ -15,7 +15,14 @@ import { type Layout, planLayout, type TensorSpec } from './layout.ts';
 export type TensorContent = { readonly data: EncodableData } | { readonly bytes: Uint8Array };
 
 /** A tensor to be written. A function is called once, when its turn has come: tensors need not all be in memory. */
-export type TensorSource = TensorSpec & (TensorContent | { readonly content: () => TensorContent });
+export type TensorSource = TensorSpec &
+  (
+    | TensorContent
+    | {
+        /** Makes what is written. */
+        readonly content: () => TensorContent;
+      }
+  );
 
 /** How to write. */
 export interface WriteOptions {
