@@ -35,7 +35,8 @@ export function moebius(
     cwd: options.cwd,
     encoding: 'utf8',
     timeout: 110_000,
-    env: { ...process.env, ...options.env },
+    // vitest asks for colours; people who pipe do not.
+    env: { ...process.env, FORCE_COLOR: '', ...options.env },
   });
   return { status, out: stdout, error: stderr };
 }

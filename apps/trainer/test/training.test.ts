@@ -102,6 +102,7 @@ describe('a run', () => {
     }
     expect(out).not.toContain('\u001b');
     expect(out).not.toContain('\r');
+    expect(out.indexOf('step 8/8')).toBeLessThan(out.indexOf('step 8: held-out'));
   });
 });
 

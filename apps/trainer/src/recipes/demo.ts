@@ -14,7 +14,7 @@ export const demo: Recipe = defineRecipe({
 function fullDemo(): ReturnType<Recipe['config']> {
   return {
     name: 'demo',
-    model: smallModel({ layers: 4, width: 192, experts: 8, topK: 2, expertWidth: 256, heads: 6, kvHeads: 2 }),
+    model: smallModel({ layers: 4, width: 128, experts: 8, topK: 2, expertWidth: 192, heads: 4, kvHeads: 2 }),
     data: { training: { corpus: 'sotu' }, heldOutFraction: 0.03 },
     tokenizer: { vocabularySize: 2048 },
     batch: { sequences: 8, length: 128 },

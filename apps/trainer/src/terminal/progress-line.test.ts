@@ -42,6 +42,18 @@ describe('progress', () => {
     expect(read()).toBe(expected.join(''));
     expect(read()).not.toContain('\u001b');
   });
+  it('puts the newest plain line before a note, so that lines stay in order', () => {
+    const { line, read } = setUp(false);
+    line.update(at(1));
+    line.update(at(2));
+    line.note('evaluated');
+    line.note('saved');
+    expect(
+      read()
+        .split('\n')
+        .map((text) => text.trim().slice(0, 10)),
+    ).toEqual(['step   1/1', 'step   2/1', 'evaluated', 'saved', '']);
+  });
   it('redraws one line on a terminal, at most ten times a second', () => {
     const { line, read, wait } = setUp(true);
     for (let step = 1; step <= 50; step++) {

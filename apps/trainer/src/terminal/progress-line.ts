@@ -96,7 +96,10 @@ function plain(terminal: Terminal, nowMs: () => number, everyMs: number): Progre
       newest = progress;
       if (nowMs() - printedAt >= everyMs) print();
     },
-    note: (text) => terminal.line(text),
+    note(text) {
+      print();
+      terminal.line(text);
+    },
     end: print,
   };
 }
