@@ -104,6 +104,11 @@ describe('terminal', () => {
     terminal.json({ a: 1 });
     expect(written.out).toBe('for people\n');
   });
+  it('lets no text of a model drive it', () => {
+    const { terminal, written } = capture({ isTTY: true });
+    terminal.text('a\tb\n\u001b[2Jc\rd\u009be');
+    expect(written.out).toBe('a\tb\n\uFFFD[2Jc\uFFFDd\uFFFDe');
+  });
   it('has colours on a terminal, and none with NO_COLOR, TERM=dumb, CI or a pipe', () => {
     expect(capture({ isTTY: true }).terminal.strong('x')).toBe('\u001b[1mx\u001b[0m');
     expect(capture({ isTTY: true, env: { NO_COLOR: '1' } }).terminal.strong('x')).toBe('x');

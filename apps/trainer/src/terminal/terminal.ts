@@ -15,7 +15,10 @@ export interface Terminal {
   readonly width: number;
   /** A line for people; dropped with `--json`. */
   line(text?: string): void;
-  /** Text for people that goes on in the same line; dropped with `--json`. */
+  /**
+   * Text for people that goes on in the same line; dropped with `--json`. Made by a model, it may hold anything: control
+   * characters, with which it could drive the terminal, become U+FFFD.
+   */
   text(piece: string): void;
   /** A line about the work, on stderr, so that a command's result can be piped; dropped with `--json`. */
   note(text: string): void;
@@ -54,7 +57,7 @@ export function createTerminal(source: TerminalSource, options: { readonly json?
     isJson,
     width: stdout.columns ?? 100,
     line: (text = '') => void (isJson || stdout.write(`${text}\n`)),
-    text: (piece) => void (isJson || stdout.write(piece)),
+    text: (piece) => void (isJson || stdout.write(withoutControls(piece))),
     note: (text) => void (isJson || stderr.write(`${text}\n`)),
     redraw: (text) => void (isInteractive && stdout.write(`\r${text}\u001b[K`)),
     json: (value) => void (isJson && stdout.write(`${JSON.stringify(value)}\n`)),
@@ -67,4 +70,11 @@ export function createTerminal(source: TerminalSource, options: { readonly json?
 /** NO_COLOR and its like count when present and not empty; `0` and `false` switch FORCE_COLOR and CI off. */
 function isSet(value: string | undefined): boolean {
   return value !== undefined && value !== '' && value !== '0' && value !== 'false';
+}
+
+/** Every control character but tab and line end becomes U+FFFD. */
+function withoutControls(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, (character) =>
+    character === '\n' || character === '\t' ? character : '\uFFFD',
+  );
 }

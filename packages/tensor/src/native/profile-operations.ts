@@ -24,6 +24,7 @@ export interface OperationCost {
  * @throws `engine` on another engine; whatever `run` throws
  * @example
  * ```ts
+ * declare const step: () => Promise<void>;
  * const costs = await profileOperations(() => step(), () => performance.now());
  * for (const { name, calls, milliseconds } of costs) console.log(name, calls, milliseconds);
  * ```
