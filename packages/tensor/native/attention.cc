@@ -45,7 +45,7 @@ void splitBatch(Geometry& g, int64_t batch) {
 /// Queries per task: scores of a block stay near 256 KB, whatever the number of keys.
 int64_t queryBlock(int64_t keys) {
   const int64_t count = 65536 / std::max<int64_t>(1, keys) / kTileRows * kTileRows;
-  return std::max<int64_t>(24, std::min<int64_t>(120, count));
+  return std::max<int64_t>(24, std::min<int64_t>(60, count));
 }
 
 /// Turns row `scores` (`visible` of `width` columns count) into unnormalised probabilities; returns maximum and sum.

@@ -62,8 +62,9 @@ void prepareRow(float* row, int64_t width, int64_t C, const Floats& norm, float 
   }
 }
 
-enum CachedInput { kX, kNorm, kQuery, kKey, kValue, kOutput, kQueryNorm, kKeyNorm, kCos, kSin, kPositions, kKeys, kValues,
-                   kLengths };
+enum CachedInput {
+  kX, kNorm, kQuery, kKey, kValue, kOutput, kQueryNorm, kKeyNorm, kCos, kSin, kPositions, kKeys, kValues, kLengths
+};
 
 Rotation readRotation(Context& context, int64_t T, int64_t C) {
   const Floats cosine = floatInput(context, kCos, "cos", {-1, -1});
@@ -75,60 +76,77 @@ Rotation readRotation(Context& context, int64_t T, int64_t C) {
   return {cosine.data, sine.data, half, positions.data};
 }
 
-void cachedBlock(Context& context) {
-  const Floats x = floatInput(context, kX, "x", {-1, -1});
-  const int64_t T = x.dims[0], D = x.dims[1];
-  const Floats norm = normInput(context, kNorm, "norm", D, D);
-  const float epsilon = context.number("epsilon");
-  Geometry g = {};
+/// The checked inputs of a cached block; `g` has its sizes.
+struct CachedBlock {
+  Geometry g;
+  int64_t D;
+  Floats x, norm, query, key, value, output, queryNorm, keyNorm, keys, values;
+  Rotation rotation;
+  const int32_t* lengths;
+};
+
+CachedBlock readCachedBlock(Context& context) {
+  CachedBlock in = {};
+  Geometry& g = in.g;
+  in.x = floatInput(context, kX, "x", {-1, -1});
+  g.T = in.x.dims[0];
+  in.D = in.x.dims[1];
+  in.norm = normInput(context, kNorm, "norm", in.D, in.D);
   g.heads = context.integer("heads");
   g.kvHeads = context.integer("kv_heads");
   g.scale = context.number("scale");
   require(g.heads > 0 && g.kvHeads > 0 && g.heads % g.kvHeads == 0, "heads: must be divisible by kv_heads ", g.kvHeads,
           ", got ", g.heads);
-  const Floats query = floatInput(context, kQuery, "query", {-1, D});
-  g.T = T;
-  g.Z = query.dims[0];
+  in.query = floatInput(context, kQuery, "query", {-1, in.D});
+  g.Z = in.query.dims[0];
   require(g.Z % g.heads == 0, "query: rows must be divisible by heads ", g.heads, ", got ", g.Z);
   g.C = g.Z / g.heads;
   g.Y = g.C * g.kvHeads;
-  const Floats key = floatInput(context, kKey, "key", {g.Y, D});
-  const Floats value = floatInput(context, kValue, "value", {g.Y, D});
-  const Floats output = floatInput(context, kOutput, "output", {D, g.Z});
-  const Floats queryNorm = normInput(context, kQueryNorm, "query_norm", g.C, g.Z);
-  const Floats keyNorm = normInput(context, kKeyNorm, "key_norm", g.C, g.Y);
-  const Rotation rotation = readRotation(context, T, g.C);
-  const Floats keys = floatInput(context, kKeys, "k_cache", {-1, -1, g.Y});
-  g.batch = keys.dims[0];
-  require(g.batch > 0 && T % g.batch == 0, "x: rows must be divisible by the cache's batch ", g.batch, ", got ", T);
-  g.S = T / g.batch;
-  const Floats values = floatInput(context, kValues, "v_cache", {g.batch, keys.dims[1], g.Y});
+  in.key = floatInput(context, kKey, "key", {g.Y, in.D});
+  in.value = floatInput(context, kValue, "value", {g.Y, in.D});
+  in.output = floatInput(context, kOutput, "output", {in.D, g.Z});
+  in.queryNorm = normInput(context, kQueryNorm, "query_norm", g.C, g.Z);
+  in.keyNorm = normInput(context, kKeyNorm, "key_norm", g.C, g.Y);
+  in.rotation = readRotation(context, g.T, g.C);
+  in.keys = floatInput(context, kKeys, "k_cache", {-1, -1, g.Y});
+  g.batch = in.keys.dims[0];
+  require(g.batch > 0 && g.T % g.batch == 0, "x: rows must be divisible by the cache's batch ", g.batch, ", got ", g.T);
+  g.S = g.T / g.batch;
+  in.values = floatInput(context, kValues, "v_cache", {g.batch, in.keys.dims[1], g.Y});
   const Ints lengths = intInput(context, kLengths, "lengths", {g.batch});
-  requireRange(lengths, "lengths", std::max<int64_t>(1, g.S), keys.dims[1] + 1);
+  requireRange(lengths, "lengths", std::max<int64_t>(1, g.S), in.keys.dims[1] + 1);
+  in.lengths = lengths.data;
+  return in;
+}
 
-  const float* hidden = normRows(context, x, norm, epsilon);
+void cachedBlock(Context& context) {
+  const CachedBlock in = readCachedBlock(context);
+  const Geometry& g = in.g;
+  const int64_t T = g.T, D = in.D, capacity = in.keys.dims[1];
+  const float epsilon = context.number("epsilon");
   float* q = context.temporary(T * g.Z);
   float* k = context.temporary(T * g.Y);
   float* v = context.temporary(T * g.Y);
-  applyLinear(context, hidden, T, D, {{query.data, g.Z, q}, {key.data, g.Y, k}, {value.data, g.Y, v}});
+  const float* hidden = normRows(context, in.x, in.norm, epsilon);
+  applyLinear(context, hidden, T, D, {{in.query.data, g.Z, q}, {in.key.data, g.Y, k}, {in.value.data, g.Y, v}});
   std::vector<int32_t> slots(T);
-  for (int64_t t = 0; t < T; ++t) slots[t] = static_cast<int32_t>(lengths.data[t / g.S] - g.S + t % g.S);
+  for (int64_t t = 0; t < T; ++t) slots[t] = static_cast<int32_t>(in.lengths[t / g.S] - g.S + t % g.S);
   parallelRanges(context, T, std::max<int64_t>(1, 8192 / std::max<int64_t>(1, g.Z)), [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      prepareRow(q + t * g.Z, g.Z, g.C, queryNorm, epsilon, rotation, t);
-      prepareRow(k + t * g.Y, g.Y, g.C, keyNorm, epsilon, rotation, t);
+      prepareRow(q + t * g.Z, g.Z, g.C, in.queryNorm, epsilon, in.rotation, t);
+      prepareRow(k + t * g.Y, g.Y, g.C, in.keyNorm, epsilon, in.rotation, t);
       // The cache's own tensors are written in place: their owner gives them to nobody else (see the operator table).
-      const int64_t slot = (t / g.S * keys.dims[1] + slots[t]) * g.Y;
-      std::copy_n(k + t * g.Y, g.Y, const_cast<float*>(keys.data) + slot);
-      std::copy_n(v + t * g.Y, g.Y, const_cast<float*>(values.data) + slot);
+      const int64_t slot = (t / g.S * capacity + slots[t]) * g.Y;
+      std::copy_n(k + t * g.Y, g.Y, const_cast<float*>(in.keys.data) + slot);
+      std::copy_n(v + t * g.Y, g.Y, const_cast<float*>(in.values.data) + slot);
     }
   });
-  const CacheView cache = {keys.data, values.data, keys.dims[1], g.S, 0, slots.data(), lengths.data, nullptr};
+  const CacheView cache = {in.keys.data, in.values.data, capacity, g.S, 0, slots.data(), in.lengths, nullptr};
   float* attended = context.temporary(T * g.Z);
   attendCache(context, g, cache, q, attended);
   float* y = context.output(0, {T, D});
-  applyLinear(context, attended, T, g.Z, {{output.data, D, y}});
-  addScaled(y, x.data, 1.0f, T * D);
+  applyLinear(context, attended, T, g.Z, {{in.output.data, D, y}});
+  addScaled(y, in.x.data, 1.0f, T * D);
 }
 
 /// Top-k experts of each token by softmax scores (ties: lowest expert), and the plan of their rows.
@@ -201,7 +219,8 @@ void routedBlock(Context& context) {
     chooseTop(row, E, k, context.integer("normalize") != 0, context.number("scale"), ids + t * k, weights + t * k);
   }
   const Routing routing = planRows(ids, weights, T, E, k);
-  in.plan = {T, E, T * k, routing.offsets.data(), routing.token.data(), routing.tokenOffsets.data(), routing.slot.data()};
+  in.plan = {T, E, T * k, routing.offsets.data(), routing.token.data(), routing.tokenOffsets.data(),
+             routing.slot.data()};
   in.weights = routing.weights.data();
   float* g = context.temporary(T * k * in.F);
   float* u = context.temporary(T * k * in.F);

@@ -55,18 +55,15 @@ Experts readExperts(Context& context) {
 /// Many rows: one chunk of one expert, pairs [chunk.begin, chunk.end) of g, u and y.
 void forwardChunk(const Experts& in, const RowChunk& chunk, float* g, float* u, float* pairs) {
   const int64_t e = chunk.expert, D = in.D, F = in.F;
-  for (int64_t begin = chunk.begin; begin < chunk.end;) {
-    const int64_t count = chunk.end - begin;
-    const Operand x = rows(in.x, D, in.plan.token + begin);
-    float* gChunk = g + begin * F;
-    float* uChunk = u + begin * F;
-    multiply(count, F, D, x, transposed(in.gate[e], D), {gChunk, F});
-    multiply(count, F, D, x, transposed(in.up[e], D), {uChunk, F});
-    float* h = Scratch::ofThisThread().get(Scratch::kFirst, count * F);
-    gate(in.activation, gChunk, uChunk, h, count * F);
-    multiply(count, D, F, rows(h, F), rows(in.down[e], D), {pairs + begin * D, D});
-    begin += count;
-  }
+  const int64_t begin = chunk.begin, count = chunk.end - chunk.begin;
+  const Operand x = rows(in.x, D, in.plan.token + begin);
+  float* gChunk = g + begin * F;
+  float* uChunk = u + begin * F;
+  multiply(count, F, D, x, transposed(in.gate[e], D), {gChunk, F});
+  multiply(count, F, D, x, transposed(in.up[e], D), {uChunk, F});
+  float* h = Scratch::ofThisThread().get(Scratch::kFirst, count * F);
+  gate(in.activation, gChunk, uChunk, h, count * F);
+  multiply(count, D, F, rows(h, F), rows(in.down[e], D), {pairs + begin * D, D});
 }
 
 /// Few rows: one block of neurons [f0, f1) of one expert; `partial` receives its share of the expert's outputs.
@@ -90,7 +87,9 @@ void forwardNeurons(const Experts& in, const NeuronBlock& block, float* g, float
 }
 
 /// Neurons per task with few rows: fixed by F alone, so that sums do not depend on threads.
-int64_t neuronStep(int64_t F) { return F <= 64 ? F : std::max<int64_t>(32, std::min<int64_t>(256, (F / 8 + 15) / 16 * 16)); }
+int64_t neuronStep(int64_t F) {
+  return F <= 64 ? F : std::max<int64_t>(32, std::min<int64_t>(256, (F / 8 + 15) / 16 * 16));
+}
 
 void forward(Context& context) {
   const Experts in = readExperts(context);
@@ -187,7 +186,6 @@ void forwardExperts(Context& context, const Experts& in, const ExpertOutputs& ou
     }
   }
   std::vector<RowChunk> chunks = planChunks(plan, context.threads());
-  while (!chunks.empty() && plan.rows(chunks.back().expert) <= kFewRows) chunks.pop_back();
   chunks.erase(std::remove_if(chunks.begin(), chunks.end(),
                               [&](const RowChunk& chunk) { return plan.rows(chunk.expert) <= kFewRows; }),
                chunks.end());

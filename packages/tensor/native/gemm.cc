@@ -31,7 +31,7 @@ inline __attribute__((always_inline)) void accumulateTile(int64_t depth, const f
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       Vector left = broadcast(kPacked ? row[0][r] : row[r][k]);
-#if defined(__AVX512F__)
+#if defined(MOEBIUS_AVX512)
       // Keep the value in a register: folded into each product as a memory operand it would be loaded V times.
       __asm__("" : "+v"(left));
 #endif
@@ -94,7 +94,7 @@ template <bool kPacked>
 inline TileFunction chooseTile(int64_t rowCount, int64_t vectors) {
   switch (vectors) {
     case 1: return tileOfRows<1, kPacked>(rowCount);
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(MOEBIUS_AVX512) || defined(__aarch64__)
     case 2: return tileOfRows<2, kPacked>(rowCount);
     case 3: return tileOfRows<3, kPacked>(rowCount);
 #endif

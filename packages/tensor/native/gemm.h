@@ -19,7 +19,7 @@
 
 namespace moebius {
 
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(MOEBIUS_AVX512) || defined(__aarch64__)
 constexpr int kTileVectors = 4;
 #else
 constexpr int kTileVectors = 2;

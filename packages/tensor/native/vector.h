@@ -18,9 +18,15 @@
 #include <immintrin.h>
 #endif
 
+// Clang 18 to 21 may have AVX-512 with 512-bit registers switched off; it says so by not defining __EVEX512__.
+#if defined(__AVX512F__) && \
+    (!defined(__clang__) || defined(__EVEX512__) || __clang_major__ < 18 || __clang_major__ >= 22)
+#define MOEBIUS_AVX512 1
+#endif
+
 namespace moebius {
 
-#if defined(__AVX512F__)
+#if defined(MOEBIUS_AVX512)
 constexpr int kWidth = 16;
 #elif defined(__AVX__)
 constexpr int kWidth = 8;
@@ -36,7 +42,7 @@ inline Vector load(const float* from) { return *reinterpret_cast<const Unaligned
 inline void store(float* to, Vector value) { *reinterpret_cast<UnalignedVector*>(to) = value; }
 
 inline Vector broadcast(float value) {
-#if defined(__AVX512F__)
+#if defined(MOEBIUS_AVX512)
   return Vector{value, value, value, value, value, value, value, value,
                 value, value, value, value, value, value, value, value};
 #elif defined(__AVX__)
@@ -76,7 +82,7 @@ inline float maximum(Vector value) {
 inline Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
 
 inline Vector squareRoot(Vector value) {
-#if defined(__AVX512F__)
+#if defined(MOEBIUS_AVX512)
   return reinterpret_cast<Vector>(_mm512_sqrt_ps(reinterpret_cast<__m512>(value)));
 #elif defined(__AVX__)
   return reinterpret_cast<Vector>(_mm256_sqrt_ps(reinterpret_cast<__m256>(value)));
