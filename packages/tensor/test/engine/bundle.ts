@@ -1,9 +1,11 @@
 /** @file Bundles a test program so that a plain `node` of any supported version can run it as a process of its own. */
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 import { build } from 'esbuild';
+
+import { isAlive } from '../../src/setup/publish.ts';
 
 const testFolder = dirname(dirname(fileURLToPath(import.meta.url)));
 /** Below the package, so that its dependencies are found; below node_modules, so that git does not see it. */
@@ -12,12 +14,14 @@ const target = join(testFolder, '..', 'node_modules', '.moebius-test');
 /**
  * Bundles `test/<folder>/<name>.ts` with our own packages inside and all others outside.
  *
- * @returns path of the bundle; one per calling process, removed when it ends
+ * @returns path of the bundle; one per calling process; those of ended processes are removed
  */
 export async function bundleForNode(name: string, folder: string = 'engine'): Promise<string> {
   mkdirSync(target, { recursive: true });
   const outfile = join(target, `${name}-${process.pid}.mjs`);
-  process.once('exit', () => rmSync(outfile, { force: true }));
+  for (const left of readdirSync(target)) {
+    if (!isAlive(Number(/-(\d+)\.mjs$/.exec(left)?.[1]))) rmSync(join(target, left), { force: true });
+  }
   await build({
     entryPoints: [join(testFolder, folder, `${name}.ts`)],
     outfile,
