@@ -68,6 +68,25 @@ describe('resume', () => {
     expect(second.at(-1)).toMatchObject({ reason: 'finished', step: 3 });
   });
 
+  it('saves a run that was stopped during an evaluation in between', async () => {
+    const output = place.freshOutput();
+    const evaluation = { everySteps: 2, tokens: 100_000 };
+    const config = smallConfig(place, { output, evaluation, duration: { steps: 6 } });
+    const controller = new AbortController();
+    const signal = controller.signal;
+    const trainer = createTrainer(config, smallOptions(place, { signal }));
+    const kinds: string[] = [];
+    for await (const event of trainer.run()) {
+      kinds.push(event.kind);
+      // Runs between two batches of the evaluation that follows.
+      if (event.kind === 'step' && event.step === 4) setImmediate(() => controller.abort());
+    }
+    trainer.dispose();
+    expect(kinds.slice(-3)).toEqual(['step', 'save', 'end']);
+    const second = await runToEnd(config, smallOptions(place, { existing: 'resume' }));
+    expect(stepsOf(second).map(({ step }) => step)).toEqual([5, 6]);
+  });
+
   it('drops metrics of steps that are done again', async () => {
     const output = place.freshOutput();
     const config = smallConfig(place, { output, checkpoint: { everySteps: 2 }, duration: { steps: 5 } });

@@ -39,7 +39,8 @@ export async function* trainLoop(session: Session): AsyncGenerator<TrainEvent, v
     const { everySteps } = session.config.evaluation;
     const isLast = isDone(session);
     if (!isLast && !isAborted(session) && everySteps !== null && step.step % everySteps === 0) {
-      yield* publish(await measure(session, session.config.evaluation.tokens));
+      const measured = await measureUnlessAborted(session, session.config.evaluation.tokens);
+      if (measured !== undefined) yield* publish(measured);
     }
     const saveEvery = session.config.checkpoint.everySteps;
     if (!isLast && saveEvery !== null && step.step % saveEvery === 0) yield* saveProgress(session, loop);
@@ -192,6 +193,19 @@ async function explainNumerics<T>(session: Session, action: () => T): Promise<T>
   }
 }
 
+/** {@link measure}, or undefined when the run was asked to stop meanwhile: what it has must still be saved. */
+async function measureUnlessAborted(
+  session: Session,
+  tokens: number | undefined,
+): Promise<EvaluateEvent | undefined> {
+  try {
+    return await measure(session, tokens);
+  } catch (error) {
+    if (isMoebiusError(error, 'aborted')) return undefined;
+    throw error;
+  }
+}
+
 /** Measures held-out text: about `tokens` of it, or all. */
 async function measure(session: Session, tokens: number | undefined): Promise<EvaluateEvent> {
   const { config, options, progress, model, dataset } = session;
@@ -252,13 +266,8 @@ async function* finish(session: Session, loop: Loop): AsyncGenerator<TrainEvent,
     const elapsedMs = options.clock.nowMs() - begun;
     yield* loop.publish({ kind: 'save', what: 'model', step: progress.step, folder, elapsedMs });
   }
-  let evaluation: EvaluateEvent;
-  try {
-    evaluation = await measure(session, config.evaluation.finalTokens ?? undefined);
-  } catch (error) {
-    if (!isMoebiusError(error, 'aborted')) throw error;
-    return yield* stop(session, loop);
-  }
+  const evaluation = await measureUnlessAborted(session, config.evaluation.finalTokens ?? undefined);
+  if (evaluation === undefined) return yield* stop(session, loop);
   yield* loop.publish(evaluation);
   const { loss, perplexity, bitsPerByte, evaluatedTokens, evaluatedBytes, documents } = evaluation;
   const { step, tokens } = progress;
