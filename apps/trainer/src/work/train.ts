@@ -39,7 +39,9 @@ export async function train(flags: TrainFlags, context: CommandContext): Promise
     return exitCodes.ok;
   } catch (error) {
     if (!isMoebiusError(error, 'aborted')) throw error;
-    return tellHowToResume(plan, context);
+    terminal.json({ event: 'interrupted', resume: null });
+    terminal.warn('stopped before anything was saved');
+    return exitCodes.interrupted;
   } finally {
     report.close();
     interrupt[Symbol.dispose]();
