@@ -25,7 +25,8 @@ export interface OperationCost {
  * @example
  * ```ts
  * declare const step: () => Promise<void>;
- * const costs = await profileOperations(() => step(), () => performance.now());
+ * const square = (): void => disposeTree(linearForward(x_TI, x_TI));
+ * const costs = await profileOperations(square, () => performance.now());
  * for (const { name, calls, milliseconds } of costs) console.log(name, calls, milliseconds);
  * ```
  */
