@@ -4,7 +4,8 @@ The benchmark (src/side-by-side.ts) sends one JSON object a line and waits for o
 process and ours take turns on the same cores. Nothing runs here between two requests.
 
   {"do": "create", "config": {...}, "experts": "eager" | "grouped_mm" | "batched_mm", "compile": false, "threads": 2}
-  {"do": "train", "batch": B, "sequence": S, "seed": n}   one step: forward, backward, clip, AdamW, zero_grad
+                                                          one model per experts implementation; requests name it
+  {"do": "train", "experts": …, "batch": B, "sequence": S, "seed": n}   forward, backward, clip, AdamW, zero_grad
   {"do": "forward", "batch": B, "sequence": S, "seed": n} no gradient
   {"do": "prefill", "sequence": S, "seed": n}
   {"do": "decode", "prompt": n, "tokens": n, "seed": n}   greedy, batch 1, KV cache
@@ -17,7 +18,6 @@ import os
 import sys
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch  # noqa: E402
@@ -25,7 +25,8 @@ import transformers  # noqa: E402
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM  # noqa: E402
 from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock  # noqa: E402
 
-state = {}
+state = {}  # the models in use, and the layer of the last "layer" request
+models = {}  # by experts implementation: several can take turns
 
 
 def create(request):
@@ -35,11 +36,11 @@ def create(request):
     model = Qwen3MoeForCausalLM(config)
     model.set_experts_implementation(request.get("experts", "eager"))
     model.train()
-    state["model"] = torch.compile(model) if request.get("compile") else model
-    state["raw"] = model
-    state["optimizer"] = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         model.parameters(), lr=1e-3, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1, fused=request.get("fused", True)
     )
+    compiled = torch.compile(model) if request.get("compile") else model
+    models[request["experts"]] = {"model": compiled, "raw": model, "optimizer": optimizer}
     return {"parameters": sum(p.numel() for p in model.parameters())}
 
 
@@ -154,6 +155,8 @@ def main():
     for line in sys.stdin:
         request = json.loads(line)
         try:
+            if request["do"] not in ("create", "layer", "versions"):
+                state.update(models[request["experts"]])
             answer = HANDLERS[request["do"]](request)
         except Exception as error:  # the benchmark reports it and stops
             answer = {"error": f"{type(error).__name__}: {error}"}

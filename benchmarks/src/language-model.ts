@@ -16,6 +16,7 @@ import { peerPython, startPeer, type Peer } from './peer.ts';
 
 const decodeTokens = { prompt: 16, count: 128 };
 const prefillLength = 512;
+const implementations = ['eager', 'grouped_mm'] as const;
 
 const { smoke, rounds, only, json } = benchmarkArguments();
 const engine = await createEngine({ engine: 'native' });
@@ -72,17 +73,18 @@ type Comparison = Record<Work, Record<string, Spread>>;
 
 async function compare(size: Size, peer: Peer): Promise<Comparison> {
   const own = createOwnModel(size);
-  const result: Record<string, Record<string, Spread>> = {};
-  for (const experts of ['eager', 'grouped_mm']) {
+  for (const experts of implementations) {
     const { parameters } = await peer.ask({ do: 'create', config: peerConfig(size), experts });
     checkSameModel(own, parameters);
-    for (const work of ['train', 'forward', 'prefill', 'decode'] as const) {
-      const measured = await interleave(contestants(work, { own, size, peer, experts }), { rounds });
-      result[work] = { ...result[work], ...measured };
-      console.error(
-        `${size.name} ${work} ${experts}: ${JSON.stringify(Object.fromEntries(Object.entries(measured).map(([name, spread]) => [name, Math.round(spread.median * 1e4) / 10])))} ms`,
-      );
-    }
+  }
+  const result: Partial<Comparison> = {};
+  for (const work of ['train', 'forward', 'prefill', 'decode'] as const) {
+    const measured = await interleave(contestants(work, { own, size, peer }), { rounds });
+    result[work] = measured;
+    const medians = Object.entries(measured).map(
+      ([name, { median }]) => `${name} ${milliseconds(median)} ms`,
+    );
+    console.error(`${size.name} ${work}: ${medians.join(', ')}`);
   }
   own.dispose();
   return result as Comparison;
@@ -92,41 +94,36 @@ interface Scope {
   readonly own: OwnModel;
   readonly size: Size;
   readonly peer: Peer;
-  readonly experts: string;
 }
 
-function contestants(work: Work, { own, size, peer, experts }: Scope): Record<string, () => Promise<number>> {
+type Contestants = Record<string, () => Promise<number>>;
+
+/** Ours and one of theirs per experts implementation, on the same work. */
+function contestants(work: Work, { own, size, peer }: Scope): Contestants {
   const { batch, sequence } = size;
-  const theirs = `hf ${experts}`;
-  const ask = async (request: Record<string, unknown>): Promise<number> => {
-    const { seconds } = await peer.ask(request);
-    if (seconds === undefined) throw new Error('peer: the answer must carry seconds');
-    return seconds;
+  const { prompt, count } = decodeTokens;
+  const ours: Record<Work, () => number | Promise<number>> = {
+    train: () => own.trainStep(batch, sequence),
+    forward: () => own.forwardPass(batch, sequence),
+    prefill: () => own.forwardPass(1, prefillLength),
+    decode: () => decodeSeconds(own, count),
   };
+  const theirs: Record<Work, Record<string, unknown>> = {
+    train: { do: 'train', batch, sequence },
+    forward: { do: 'forward', batch, sequence },
+    prefill: { do: 'prefill', sequence: prefillLength },
+    decode: { do: 'decode', prompt, tokens: count },
+  };
+  const result: Contestants = { moebius: async () => ours[work]() };
   let seed = 0;
-  switch (work) {
-    case 'train':
-      return {
-        moebius: async () => own.trainStep(batch, sequence),
-        [theirs]: () => ask({ do: 'train', batch, sequence, seed: seed++ }),
-      };
-    case 'forward':
-      return {
-        moebius: async () => own.forwardPass(batch, sequence),
-        [theirs]: () => ask({ do: 'forward', batch, sequence, seed: seed++ }),
-      };
-    case 'prefill':
-      return {
-        moebius: async () => own.forwardPass(1, prefillLength),
-        [theirs]: () => ask({ do: 'prefill', sequence: prefillLength, seed: seed++ }),
-      };
-    case 'decode':
-      return {
-        moebius: () => decodeSeconds(own, decodeTokens.count),
-        [theirs]: () =>
-          ask({ do: 'decode', prompt: decodeTokens.prompt, tokens: decodeTokens.count, seed: seed++ }),
-      };
+  for (const experts of implementations) {
+    result[`hf ${experts}`] = async () => {
+      const { seconds } = await peer.ask({ ...theirs[work], experts, seed: seed++ });
+      if (seconds === undefined) throw new Error('peer: the answer must carry seconds');
+      return seconds;
+    };
   }
+  return result;
 }
 
 /** Seconds of `count` tokens after the first; the prompt's prefill is not counted, as in the peer. */
