@@ -47,7 +47,10 @@ const last = points.at(-1);
 if (last === undefined) throw new Error(`curves: ${run} must hold an evaluation, got none`);
 
 const name = basename(run);
-const config = JSON.parse(readFileSync(join(run, 'run.json'), 'utf8')) as unknown;
+const { output: _, ...config } = JSON.parse(readFileSync(join(run, 'run.json'), 'utf8')) as Record<
+  string,
+  unknown
+>;
 const svg = `curve-${name}.svg`;
 writeFileSync(new URL(`../results/${svg}`, import.meta.url), drawCurve());
 const seconds = steps.reduce((sum, line) => sum + line['train/step_ms'], 0) / 1000;
