@@ -1,6 +1,7 @@
 /** @file Makes the TensorFlow library folder: pinned wheel, checked, its few needed members extracted. */
 import { constants, copyFile, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 
 import { messageOf, setupError } from './errors.ts';
 import { type CacheLayout } from './layout.ts';
@@ -122,6 +123,7 @@ async function pipDownload(target: string, recipe: LibraryRecipe, ports: SetupPo
   const parameters = ['-m', 'pip', 'download', '--quiet', '--no-input', '--no-deps', '--no-cache-dir'];
   parameters.push(
     '--disable-pip-version-check',
+    '--no-color',
     '--only-binary=:all:',
     ...recipe.wheel.pipArguments,
     '--dest',
@@ -132,7 +134,7 @@ async function pipDownload(target: string, recipe: LibraryRecipe, ports: SetupPo
     const result = await ports.run(python, parameters, { timeoutMs: downloadTimeoutMs });
     if (result.status === 0) return;
     if (result.failure === 'ENOENT') continue;
-    last = (result.output.trim() || result.failure) ?? '';
+    last = (stripVTControlCharacters(result.output).trim() || result.failure) ?? '';
     if (/No module named pip/.test(last)) continue;
     break;
   }

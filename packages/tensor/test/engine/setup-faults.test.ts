@@ -228,7 +228,12 @@ describe('no network', () => {
     mkdirSync(bin, { recursive: true });
     const script = `#!/bin/sh\nexec "${python}" "$@"\n`;
     writeFileSync(join(bin, 'python3'), script, { mode: 0o755 });
-    const environment = { PATH: `${bin}:${process.env['PATH']}`, PIP_NO_INDEX: '1', PIP_FIND_LINKS: '' };
+    const environment = {
+      PATH: `${bin}:${process.env['PATH']}`,
+      PIP_NO_INDEX: '1',
+      PIP_FIND_LINKS: '',
+      FORCE_COLOR: '1',
+    };
     const outcome = await world.run({ environment });
     expect(outcome).toMatchObject({ ok: false, stage: 'download' });
     expect(outcome.message).toMatch(
