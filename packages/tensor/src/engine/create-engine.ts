@@ -13,7 +13,7 @@ import { MoebiusError } from '@moebius/core';
 import * as tf from '@tensorflow/tfjs';
 
 import { messageOf } from '../setup/errors.ts';
-import { loadNative } from './native-engine.ts';
+import { loadNative, loadStock } from './native-engine.ts';
 import { loadWasm } from './wasm-engine.ts';
 
 /** The engines there are. `cpu` is plain JavaScript: the slow oracle for tests. */
@@ -25,6 +25,11 @@ export interface EngineOptions {
   readonly engine?: EngineName | 'auto' | undefined;
   /** Threads inside one operation (native only); default all cores. */
   readonly threads?: number | undefined;
+  /**
+   * Which TensorFlow the native engine is: `current` (default), made by our set-up, with fused kernels; or `stock`, the one
+   * that tfjs-node's install script downloads, without them.
+   */
+  readonly library?: 'current' | 'stock' | undefined;
   /** Where the native engine lies; default the per-user cache. */
   readonly cacheFolder?: string | undefined;
   /** Further folders to look for tfjs-node-gpu in, for example the user's project. */
@@ -78,7 +83,7 @@ const holder = globalThis as { [startedKey]?: Started };
  */
 export async function createEngine(options: EngineOptions = {}): Promise<Engine> {
   const asked: Asked = { engine: options.engine ?? 'auto', threads: options.threads };
-  checkOptions(asked);
+  checkOptions(asked, options.library);
   const running = holder[startedKey];
   if (running !== undefined) return joinRunning(running, asked);
   const engine = start(options);
@@ -113,7 +118,14 @@ async function joinRunning(running: Started, asked: Asked): Promise<Engine> {
   });
 }
 
-function checkOptions(asked: Asked): void {
+function checkOptions(asked: Asked, library: string | undefined): void {
+  if (library !== undefined && library !== 'current' && library !== 'stock') {
+    throw new MoebiusError({
+      code: 'engine',
+      message: `library: must be current or stock, got ${library} (leave it out for current)`,
+      details: { library },
+    });
+  }
   if (!['auto', 'native', 'wasm', 'cpu'].includes(asked.engine)) {
     throw new MoebiusError({
       code: 'engine',
@@ -153,10 +165,11 @@ async function startBest(options: EngineOptions): Promise<Engine> {
 }
 
 function startNative(options: EngineOptions, why: string): Engine {
-  const loaded = loadNative(
-    { cacheFolder: options.cacheFolder, resolveFrom: options.resolveFrom },
-    options.threads,
-  );
+  const { library = 'current', cacheFolder, resolveFrom } = options;
+  const loaded =
+    library === 'stock'
+      ? loadStock(resolveFrom, options.threads)
+      : loadNative({ cacheFolder, resolveFrom }, options.threads);
   const threads = options.threads ?? availableParallelism();
   const kernels = loaded.fused ? 'fused kernels' : `no fused kernels: ${loaded.fusedProblem}`;
   return {

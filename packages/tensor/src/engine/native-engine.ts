@@ -10,6 +10,7 @@ import { addonFile, loaderFile } from '../setup/layout.ts';
 import { type SetupOptions, planEngine } from '../setup/setup-engine.ts';
 import { findDamage, readStamp } from '../setup/stamp.ts';
 import { prepareLoadEnvironment } from './process-environment.ts';
+import { findStockLibrary } from './stock-library.ts';
 
 /** A loaded native engine. */
 export interface LoadedNative {
@@ -69,16 +70,8 @@ export function loadNative(options: SetupOptions, threads: number | undefined): 
       error,
     );
   }
-  require('./dist/register_all_kernels');
-  const { NodeJSKernelBackend } = require('./dist/nodejs_kernel_backend') as BackendModule;
   // The package name matters: '…-gpu' would claim a GPU device name for a CPU library.
-  tf.registerBackend('tensorflow', () => new NodeJSKernelBackend(addon, '@tensorflow/tfjs-node'), 3);
-  if (!(tf.setBackend('tensorflow') as unknown as boolean)) {
-    throw setupError(
-      'load',
-      'native engine: its backend must start, got a refusal from TensorFlow.js (npx @moebius/tensor doctor)',
-    );
-  }
+  startBackend(require, addon, '@tensorflow/tfjs-node');
   const made = readStamp(plan.layout.addon)?.made ?? {};
   const fused = made['fused'] === true;
   if (fused) registerNativeKernels();
@@ -88,6 +81,48 @@ export function loadNative(options: SetupOptions, threads: number | undefined): 
     fused,
     fusedProblem: String(made['fusedProblem'] ?? ''),
   };
+}
+
+/**
+ * Loads the library that tfjs-node's own install script downloaded; otherwise as {@link loadNative}.
+ *
+ * @param from - folders to look for tfjs-node in
+ * @param threads - threads inside one operation
+ * @throws `engine` when it is not installed or does not load
+ */
+export function loadStock(from: readonly string[] | undefined, threads: number | undefined): LoadedNative {
+  const stock = findStockLibrary(from);
+  prepareLoadEnvironment({ threads });
+  restoreRemovedUtilities();
+  const require = createRequire(join(stock.folder, 'package.json'));
+  let addon: { readonly TF_Version: string };
+  try {
+    addon = require(stock.addon) as typeof addon;
+  } catch (error) {
+    throw setupError(
+      'load',
+      `stock library: must load from ${stock.addon}, got ${messageOf(error)} (reinstall ${stock.packageName}, or leave out the library option)`,
+      error,
+    );
+  }
+  startBackend(require, addon, stock.packageName);
+  return {
+    backendName: 'tensorflow',
+    tensorflow: addon.TF_Version,
+    fused: false,
+    fusedProblem: 'the stock library has none',
+  };
+}
+
+function startBackend(require: NodeJS.Require, addon: unknown, packageName: string): void {
+  require('./dist/register_all_kernels');
+  const { NodeJSKernelBackend } = require('./dist/nodejs_kernel_backend') as BackendModule;
+  tf.registerBackend('tensorflow', () => new NodeJSKernelBackend(addon, packageName), 3);
+  if (tf.setBackend('tensorflow') as unknown as boolean) return;
+  throw setupError(
+    'load',
+    'native engine: its backend must start, got a refusal from TensorFlow.js (npx @moebius/tensor doctor)',
+  );
 }
 
 /** tfjs-node calls `util.isNullOrUndefined` and `util.isArray`: Node 22 warns about them, Node 23 removed them. */

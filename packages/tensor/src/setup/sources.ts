@@ -47,8 +47,12 @@ export function packageFolder(): string {
  * @param from - further folders to resolve from, for example the user's project
  * @returns the folder, or undefined when it is not installed
  */
-export function findPackage(name: string, from: readonly string[] = []): string | undefined {
-  for (const base of [packageFolder(), ...from]) {
+export function findPackage(
+  name: string,
+  from: readonly string[] = [],
+  { only = false }: { /** Look nowhere else. */ readonly only?: boolean } = {},
+): string | undefined {
+  for (const base of only ? from : [packageFolder(), ...from]) {
     try {
       return dirname(createRequire(join(base, 'package.json')).resolve(`${name}/package.json`));
     } catch {

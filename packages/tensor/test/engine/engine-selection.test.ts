@@ -188,3 +188,48 @@ describe('threads', () => {
     expect(results[2]?.same).toBe(true);
   });
 });
+
+describe('the stock library', () => {
+  /** tfjs-node as its install script leaves it; the addon is ours, because no other one can be had offline. */
+  function stockProject(name: string, options: { version?: string; addon?: boolean } = {}): string {
+    const project = join(scratch, name);
+    const folder = join(project, 'node_modules', '@tensorflow', 'tfjs-node-gpu');
+    const { sources, layout } = planEngine();
+    mkdirSync(join(folder, 'lib', 'napi-v8'), { recursive: true });
+    symlinkSync(join(sources.tfjsNode, 'dist'), join(folder, 'dist'));
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ version: options.version ?? '4.22.0' }));
+    if (options.addon !== false) {
+      symlinkSync(join(layout.addon, 'moebius.node'), join(folder, 'lib', 'napi-v8', 'tfjs_binding.node'));
+    }
+    return project;
+  }
+
+  it('runs when asked for, with portable bodies, and says so', async () => {
+    const project = stockProject('stock');
+    const { results } = await start({ engine: 'native', library: 'stock', resolveFrom: [project] });
+    expect(results[0]).toMatchObject({ product: [17, 39], engine: { name: 'native', fused: false } });
+    expect(results[0]?.engine?.description).toMatch(/no fused kernels: the stock library has none/);
+  });
+
+  it('without its addon: what to install, and auto falls back to wasm', async () => {
+    const project = stockProject('stock-without', { addon: false });
+    const order = { library: 'stock', resolveFrom: [project] } as const;
+    const { results } = await start({ ...order, engine: 'native' }, { ...order, engine: 'auto' });
+    expect(results[0]?.error).toMatch(
+      /stock library: must be .* its install script did not run .*npm i @tensorflow/,
+    );
+    expect(results[1]?.engine).toMatchObject({ name: 'wasm' });
+  });
+
+  it('of another version is not taken', async () => {
+    const project = stockProject('stock-old', { version: '4.20.0' });
+    const { results } = await start({ engine: 'native', library: 'stock', resolveFrom: [project] });
+    expect(results[0]?.error).toMatch(/tfjs-node-gpu 4\.20\.0, not 4\.22\.0/);
+  });
+
+  it('is the only other choice', async () => {
+    const order = { engine: 'native', library: 'other' } as unknown as EngineOptions;
+    const { results } = await start(order);
+    expect(results[0]?.error).toMatch(/library: must be current or stock, got other/);
+  });
+});
