@@ -27,6 +27,7 @@ import {
   takeLossBackward,
   type WeightedLoss,
 } from './loss.ts';
+import { defaultGeneration, type GenerationConfig } from './generation-config.ts';
 import { createRotaryHolder, planPositions, type RotaryHolder } from './rotary-holder.ts';
 import { type Trunk, trunkForward, type TrunkOutput } from './trunk.ts';
 
@@ -73,6 +74,8 @@ export interface LossOptions {
 export interface DecoderModel {
   /** The configuration. */
   readonly config: ModelConfig;
+  /** What the model's folder recommends for generation; `generate` takes the end-of-text tokens from it. */
+  readonly generation: GenerationConfig;
   /** The weights, by Hugging Face name. */
   readonly parameters: ParameterStore;
   /** Who runs the experts. */
@@ -126,6 +129,8 @@ export interface ModelOptions {
   readonly executor?: ExpertExecutor;
   /** Where experts live. Default: the parameter store. */
   readonly experts?: ExpertSource;
+  /** What generation_config.json holds. Default: the special tokens of the configuration. */
+  readonly generation?: GenerationConfig;
   /** Makes the block of one layer. Default {@link createDecoderBlock}. */
   readonly createBlock?: (context: BlockContext) => Block;
 }
@@ -146,6 +151,7 @@ export function createModel(options: ModelOptions): DecoderModel {
   const defaultBalance = defaultLosses(config);
   return {
     config,
+    generation: options.generation ?? defaultGeneration(config),
     parameters,
     executor,
     forward: (input, settings = {}) => runForward(input, settings, { trunk, rotary }),

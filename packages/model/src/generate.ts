@@ -9,39 +9,13 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-import { MoebiusError, runAsync, throwIfAborted } from '@moebius/core';
-import type { Rng } from '@moebius/core';
+import { runAsync, throwIfAborted } from '@moebius/core';
 import { createKvCache, disposeTree, gather, readHost, runOp, tensor1d } from '@moebius/tensor';
 import type { KvCache, Tensor2D } from '@moebius/tensor';
 
+import { type Choice, createChooser } from './choose-token.ts';
 import type { DecoderModel } from './decoder.ts';
-import { argmaxOf, logProbability, sampleToken } from './sample.kernel.ts';
-
-/** How the next token is drawn. */
-export interface SamplingOptions {
-  /** Where random numbers come from; one draw per token and sequence. */
-  readonly rng: Rng;
-  /** Divides the logits, above 0. Default 1. */
-  readonly temperature?: number;
-  /** Only the k most probable tokens; 0 for all. Default 0. */
-  readonly topK?: number;
-  /** Only the smallest set of most probable tokens that reaches this probability, in (0, 1]. Default 1. */
-  readonly topP?: number;
-}
-
-/** How {@link generate} runs. */
-export interface GenerateOptions {
-  /** At most this many tokens per sequence. */
-  readonly maxNewTokens: number;
-  /** Draw instead of taking the most probable token. */
-  readonly sampling?: SamplingOptions;
-  /** A token that ends its sequence; it is yielded. Default: the configuration's `eos_token_id`. */
-  readonly stopTokens?: readonly number[];
-  /** Also give the log-probability of each token under the unfiltered distribution. Default false. */
-  readonly logprobs?: boolean;
-  /** Ends generation with an `aborted` error. */
-  readonly signal?: AbortSignal;
-}
+import { checkRequest, type GenerateOptions } from './generate-options.ts';
 
 /** One token of a sequence. */
 export interface GeneratedToken {
@@ -62,7 +36,7 @@ export interface GeneratedToken {
  *
  * @param model - borrowed
  * @param prompt - at least one token id
- * @param options - length, sampling, stop tokens, abort signal
+ * @param options - length, penalties, sampling, stop tokens, abort signal
  * @returns tokens as they are made; stopping early frees everything
  * @throws `configuration` on faulty options, or when prompt and new tokens exceed `max_position_embeddings`; `data` on
  * ids outside the vocabulary; `numerics` when no logit is finite or one is NaN; `aborted` by the signal
@@ -82,9 +56,16 @@ export function generate(
 
 interface Active {
   readonly sequence: number;
-  readonly stopTokens: readonly number[];
   made: number;
   token: number;
+  finished: GeneratedToken['finished'];
+}
+
+/** When a sequence ends. */
+interface Ending {
+  readonly maxNewTokens: number;
+  readonly stopTokens: readonly number[];
+  readonly stopWhen: NonNullable<GenerateOptions['stopWhen']>;
 }
 
 /**
@@ -102,12 +83,13 @@ export async function* generateBatch(
   prompts: readonly ArrayLike<number>[],
   options: GenerateOptions,
 ): AsyncGenerator<GeneratedToken, void, void> {
-  const longest = checkRequest(model, prompts, options);
+  const longest = checkRequest(model.config, prompts, options);
   const { maxNewTokens, signal } = options;
   throwIfAborted(signal, 'generate');
   if (maxNewTokens === 0) return;
-  const choose = createChooser(options);
-  const stopTokens = options.stopTokens ?? [model.config.eos_token_id ?? []].flat();
+  const choose = createChooser(options, { prompts, vocabulary: model.config.vocab_size });
+  const { stopTokens = [model.generation.eos_token_id ?? []].flat(), stopWhen = () => false } = options;
+  const ending: Ending = { maxNewTokens, stopTokens, stopWhen };
   const { num_hidden_layers: layers, num_key_value_heads: kvHeads, head_dim: headSize } = model.config;
   const cache = createKvCache({
     layers,
@@ -116,19 +98,19 @@ export async function* generateBatch(
     kvHeads,
     headSize,
   });
-  let active: Active[] = prompts.map((_, sequence) => ({ sequence, stopTokens, made: 0, token: 0 }));
+  let active: Active[] = prompts.map((_, sequence) => ({ sequence, made: 0, token: 0, finished: null }));
   try {
     let rows = await prefill(model, prompts, cache);
     for (;;) {
       for (const [at, entry] of active.entries()) {
         throwIfAborted(signal, 'generate');
-        yield acceptToken(entry, choose(rows[at] ?? new Float32Array(0), entry.sequence), maxNewTokens);
+        yield acceptToken(entry, choose(rows[at] ?? new Float32Array(0), entry.sequence), ending);
       }
-      const going = active.flatMap((entry, at) => (isDone(entry, maxNewTokens) ? [] : [at]));
+      const going = active.flatMap((entry, at) => (entry.finished === null ? [at] : []));
       if (going.length === 0) return;
       if (going.length < active.length) {
         cache.gather(Int32Array.from(going));
-        active = active.filter((entry) => !isDone(entry, maxNewTokens));
+        active = active.filter((entry) => entry.finished === null);
       }
       await nextTurn();
       throwIfAborted(signal, 'generate');
@@ -182,87 +164,13 @@ async function forwardRows(model: DecoderModel, request: RowsRequest): Promise<F
   }
 }
 
-type Choice = Pick<GeneratedToken, 'token' | 'logprob'>;
-
-/** How a row of logits becomes a token; each sequence has its own stream of random numbers. */
-function createChooser(options: GenerateOptions): (logits: Float32Array, sequence: number) => Choice {
-  const { sampling, logprobs = false } = options;
-  const streams: { [sequence: number]: Rng } = {};
-  return (logits, sequence) => {
-    let token = argmaxOf(logits);
-    assertFinite(logits, token);
-    if (sampling !== undefined) {
-      const { rng, temperature = 1, topK = 0, topP = 1 } = sampling;
-      const stream = (streams[sequence] ??= rng.fork(sequence));
-      token = sampleToken(logits, { temperature, topK, topP }, stream.uniform());
-    }
-    return logprobs ? { token, logprob: logProbability(logits, token) } : { token };
-  };
-}
-
-/** A NaN anywhere makes the sum NaN; the largest logit must be finite. */
-function assertFinite(logits: Float32Array, best: number): void {
-  const sum = logits.reduce((total, logit) => total + logit, 0);
-  if (Number.isFinite(logits[best]) && !Number.isNaN(sum)) return;
-  throw new MoebiusError({
-    code: 'numerics',
-    message: `generate logits: must be finite, got ${String(logits[best])} (check the weights)`,
-    details: { best: String(logits[best]) },
-  });
-}
-
 /** Notes a chosen token in its sequence. */
-function acceptToken(entry: Active, choice: Choice, maxNewTokens: number): GeneratedToken {
+function acceptToken(entry: Active, choice: Choice, ending: Ending): GeneratedToken {
   const index = entry.made;
   entry.token = choice.token;
   entry.made += 1;
-  return { sequence: entry.sequence, index, ...choice, finished: reasonToEnd(entry, maxNewTokens) };
-}
-
-function reasonToEnd(entry: Active, maxNewTokens: number): GeneratedToken['finished'] {
-  if (entry.stopTokens.includes(entry.token)) return 'stop';
-  return entry.made >= maxNewTokens ? 'length' : null;
-}
-
-function isDone(entry: Active, maxNewTokens: number): boolean {
-  return reasonToEnd(entry, maxNewTokens) !== null;
-}
-
-/** All faults of a request at once. Returns the longest prompt's length. */
-function checkRequest(
-  model: DecoderModel,
-  prompts: readonly ArrayLike<number>[],
-  options: GenerateOptions,
-): number {
-  const faults: string[] = [];
-  const { maxNewTokens, sampling } = options;
-  if (!Number.isInteger(maxNewTokens) || maxNewTokens < 0) {
-    faults.push(`maxNewTokens: must be an integer from 0, got ${maxNewTokens}`);
-  }
-  if (prompts.length === 0) faults.push('prompts: must hold at least one prompt, got 0');
-  const empty = prompts.findIndex((prompt) => prompt.length === 0);
-  if (empty >= 0)
-    faults.push(`prompts[${empty}]: must hold at least one token, got 0 (start with bos_token_id)`);
-  const { temperature = 1, topK = 0, topP = 1 } = sampling ?? {};
-  if (!(temperature > 0 && Number.isFinite(temperature))) {
-    faults.push(`sampling.temperature: must be above 0, got ${temperature} (leave sampling out for greedy)`);
-  }
-  if (!Number.isInteger(topK) || topK < 0)
-    faults.push(`sampling.topK: must be an integer from 0, got ${topK}`);
-  if (!(topP > 0 && topP <= 1)) faults.push(`sampling.topP: must be in (0, 1], got ${topP}`);
-  const longest = Math.max(0, ...prompts.map((prompt) => prompt.length));
-  const most = model.config.max_position_embeddings;
-  if (longest + maxNewTokens > most) {
-    faults.push(
-      `prompt and new tokens: must be at most max_position_embeddings ${most}, got ${longest} + ${maxNewTokens}`,
-    );
-  }
-  if (faults.length > 0) {
-    throw new MoebiusError({
-      code: 'configuration',
-      message: `generate: ${faults.join('; ')}`,
-      details: { faults, longest, maxNewTokens, limit: most },
-    });
-  }
-  return longest;
+  const asked = ending.stopWhen(entry.sequence, choice.token);
+  const stops = asked || ending.stopTokens.includes(choice.token);
+  entry.finished = stops ? 'stop' : entry.made >= ending.maxNewTokens ? 'length' : null;
+  return { sequence: entry.sequence, index, ...choice, finished: entry.finished };
 }

@@ -32,7 +32,10 @@ export type { ParameterDescription } from './describe-parameters.ts';
 export { familyOf, qwen3Moe, supportedModelTypes } from './family.ts';
 export type { FeedForwardNames, FusedExpertNames, LayerNames, ModelFamily, ModelNames } from './family.ts';
 export { generate, generateBatch } from './generate.ts';
-export type { GeneratedToken, GenerateOptions, SamplingOptions } from './generate.ts';
+export type { GeneratedToken } from './generate.ts';
+export type { GenerateOptions, PenaltyOptions, SamplingOptions } from './generate-options.ts';
+export { generationConfigToJson, parseGenerationConfig, readGenerationConfig } from './generation-config.ts';
+export type { GenerationConfig } from './generation-config.ts';
 export { initialiseParameters } from './initialise-parameters.ts';
 export type {
   AuxiliaryLoss,

@@ -5,16 +5,17 @@
  * leave random experts. Experts may be stored one by one (published files) or fused, as transformers 5 keeps them in
  * memory: `experts.gate_up_proj` `[E, 2F, D]` (gate rows first) and `experts.down_proj` `[E, D, F]`.
  */
-import fs from 'node:fs';
 import path from 'node:path';
 
-import { isMoebiusError, MoebiusError, type Rng } from '@moebius/core';
+import { MoebiusError, type Rng } from '@moebius/core';
 import { openSharded, type TensorReader } from '@moebius/safetensors';
 import { createParameterStore, type ParameterInit } from '@moebius/tensor';
 
 import { type ModelConfig, parseModelConfig } from './config.ts';
+import { readGenerationConfig } from './generation-config.ts';
 import { createModel, type DecoderModel, type ModelOptions } from './decoder.ts';
 import { initialValues } from './initialise-parameters.ts';
+import { readJsonFile } from './read-json-file.ts';
 import { findWeights, type WeightPlan, type WeightSource } from './weight-plan.ts';
 import { firstNotFinite, transposeMatrix } from './transpose.kernel.ts';
 
@@ -28,9 +29,6 @@ export interface LoadModelOptions extends Omit<ModelOptions, 'config' | 'paramet
   readonly checkFinite?: boolean;
 }
 
-/** A config.json larger than this is not one. */
-const configBytes = 1_048_576;
-
 /**
  * Reads the configuration of a model folder.
  *
@@ -39,46 +37,19 @@ const configBytes = 1_048_576;
  */
 export function readModelConfig(folder: string): ModelConfig {
   const file = path.join(folder, 'config.json');
-  let text: string;
-  try {
-    const { size } = fs.statSync(file);
-    if (size > configBytes) {
-      throw new MoebiusError({
-        code: 'limit',
-        message: `${file}: must have at most ${configBytes} bytes, got ${size}`,
-        details: { file, limit: configBytes, got: size },
-      });
-    }
-    text = fs.readFileSync(file, 'utf8');
-  } catch (error) {
-    if (isMoebiusError(error)) throw error;
-    throw new MoebiusError({
-      code: 'io',
-      message: `${folder}: must hold a readable config.json, got ${String((error as { code?: unknown }).code)} (give a model folder)`,
-      details: { folder },
-      cause: error,
-    });
-  }
-  return parseModelConfig(parseJson(text, file), file);
-}
-
-function parseJson(text: string, file: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new MoebiusError({
-      code: 'format',
-      message: `${file}: must be JSON, got ${JSON.stringify(text.slice(0, 20))}… (is the download complete?)`,
-      details: { file },
-      cause: error,
-    });
-  }
+  const value = readJsonFile(file);
+  if (value !== undefined) return parseModelConfig(value, file);
+  throw new MoebiusError({
+    code: 'io',
+    message: `${folder}: must hold a readable config.json, got ENOENT (give a model folder)`,
+    details: { folder },
+  });
 }
 
 /**
  * Reads a model.
  *
- * @param folder - config.json and model.safetensors, or shards with an index
+ * @param folder - config.json and model.safetensors, or shards with an index; perhaps generation_config.json
  * @param options - what to tolerate, and who runs the experts
  * @returns a model that owns its parameters; dispose it
  * @throws `configuration` on config.json; `checkpoint` when tensors are missing, unused, of another shape or type, or
@@ -91,6 +62,7 @@ function parseJson(text: string, file: string): unknown {
 export async function loadModel(folder: string, options: LoadModelOptions = {}): Promise<DecoderModel> {
   const { missing = 'refuse', unused = 'refuse', checkFinite = true, ...wiring } = options;
   const config = readModelConfig(folder);
+  const generation = readGenerationConfig(folder, config);
   const reader = openSharded(folder);
   try {
     const plan = findWeights(config, reader);
@@ -99,7 +71,7 @@ export async function loadModel(folder: string, options: LoadModelOptions = {}):
       missing === 'refuse' ? {} : initialValues(plan.missing, config, missing.initialise);
     for (const source of plan.sources)
       initial[source.id] = await readWeight(source, reader, { folder, checkFinite });
-    return createModel({ ...wiring, config, parameters: createParameterStore(initial) });
+    return createModel({ generation, ...wiring, config, parameters: createParameterStore(initial) });
   } finally {
     reader.close();
   }

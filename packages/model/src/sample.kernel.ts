@@ -1,9 +1,11 @@
 /**
  * @file Choosing the next token from a row of logits on the host.
  *
- * Order of the filters, as in Hugging Face's generate: temperature, top-k, top-p. Ties: the lowest index first. The
+ * Order of the filters, as in Hugging Face's generate: temperature, top-k, top-p, min-p (penalties come before, see
+ * penalty.kernel.ts). Ties: the lowest index first; Hugging Face's top-k keeps all that tie with the k-th. The
  * nucleus of top-p is the smallest set of most probable tokens whose probabilities reach p; tokens below
- * (1 - p) / V can never be in it (all of them together hold less than 1 - p), so only the rest is sorted.
+ * (1 - p) / V can never be in it (all of them together hold less than 1 - p), so only the rest is sorted. Min-p keeps
+ * what is at least that share as probable as the most probable token. The most probable token always stays.
  */
 
 /** How a token is drawn; see {@link sampleToken}. */
@@ -14,6 +16,22 @@ export interface SampleFilter {
   readonly topK: number;
   /** Only the nucleus of this probability; 1 for all. */
   readonly topP: number;
+  /** Only tokens at least this share as probable as the most probable one; 0 for all. */
+  readonly minP: number;
+}
+
+/** The index of the largest value, ties: the lowest; -1 when a value is NaN or the largest is not finite. */
+export function finiteArgmaxOf(logits: Float32Array): number {
+  let best = -1;
+  let peak = -Infinity;
+  for (let v = 0; v < logits.length; v += 1) {
+    const logit = logits[v]!;
+    if (logit > peak) {
+      peak = logit;
+      best = v;
+    } else if (logit !== logit) return -1;
+  }
+  return peak < Infinity ? best : -1;
 }
 
 /** The index of the largest value; ties: the lowest. */
@@ -27,7 +45,7 @@ export function argmaxOf(logits: Float32Array): number {
 export function logProbability(logits: Float32Array, token: number): number {
   const peak = logits[argmaxOf(logits)]!;
   let sum = 0;
-  for (const logit of logits) sum += Math.exp(logit - peak);
+  for (let v = 0; v < logits.length; v += 1) sum += Math.exp(logits[v]! - peak);
   return logits[token]! - peak - Math.log(sum);
 }
 
@@ -35,7 +53,7 @@ export function logProbability(logits: Float32Array, token: number): number {
  * Draws a token: the inverse of the filtered distribution's cumulative sum at `uniform`.
  *
  * @param logits - `[V]`, finite
- * @param filter - temperature, top-k, top-p
+ * @param filter - temperature, top-k, top-p, min-p
  * @param uniform - in [0, 1)
  */
 export function sampleToken(logits: Float32Array, filter: SampleFilter, uniform: number): number {
@@ -75,6 +93,8 @@ export function filteredTokens(
     const candidates = atLeast(ids, weights, ((1 - filter.topP) * total) / logits.length);
     ids = nucleus(sortByWeight(candidates, weights), weights, filter.topP * total);
   }
+  // The most probable weight is exp(0) = 1, so min-p is a bound on the unnormalised weights.
+  if (filter.minP > 0) ids = atLeast(ids, weights, filter.minP);
   return { ids, weights: Float64Array.from(ids, (id) => weights[id]!) };
 }
 

@@ -11,9 +11,10 @@ import { type DType, MoebiusError } from '@moebius/core';
 import { type TensorSource, writeShardedSafetensors } from '@moebius/safetensors';
 import { readHostSync } from '@moebius/tensor';
 
-import { type ModelConfig, modelConfigToJson } from './config.ts';
+import { modelConfigToJson } from './config.ts';
 import type { DecoderModel } from './decoder.ts';
 import { describeParameters, fileShape } from './describe-parameters.ts';
+import { defaultGeneration, type GenerationConfig, generationConfigToJson } from './generation-config.ts';
 import { transposeMatrix } from './transpose.kernel.ts';
 
 /** How weights are stored. */
@@ -31,6 +32,8 @@ export interface SaveModelOptions {
   readonly dtype?: StoredDType;
   /** Most bytes of tensors in one file. Default 5 GB, as Hugging Face has it. */
   readonly maxShardBytes?: number;
+  /** What generation_config.json says. Default: what the model was loaded or made with. */
+  readonly generation?: GenerationConfig;
   /** Other files by plain name, for example `tokenizer.json`. */
   readonly files?: { readonly [name: string]: string | Uint8Array };
 }
@@ -60,14 +63,19 @@ export interface SavedModel {
  */
 export function saveModel(
   folder: string,
-  model: Pick<DecoderModel, 'config' | 'parameters'>,
+  model: Pick<DecoderModel, 'config' | 'parameters'> & Partial<Pick<DecoderModel, 'generation'>>,
   options: SaveModelOptions = {},
 ): SavedModel {
   const { dtype = 'float32', files = {}, maxShardBytes } = options;
   const target = fs.existsSync(folder) ? fs.realpathSync(folder) : path.resolve(folder);
   assertReplaceable(target);
   assertFileNames(files);
-  const written = { ...textFiles(model.config, dtype), ...files };
+  const generation = options.generation ?? model.generation ?? defaultGeneration(model.config);
+  const written = {
+    'config.json': `${JSON.stringify(modelConfigToJson(model.config, dtype), null, 2)}\n`,
+    'generation_config.json': `${JSON.stringify(generationConfigToJson(generation), null, 2)}\n`,
+    ...files,
+  };
   return inFolder(target, (stage) => {
     const result = writeShardedSafetensors(stage, listTensors(model, storedTypes[dtype]), {
       metadata: { format: 'pt' },
@@ -91,15 +99,6 @@ function listTensors(model: Pick<DecoderModel, 'config' | 'parameters'>, dtype: 
       return { data: description.transposed ? transposeMatrix(values, rows, columns) : values };
     },
   }));
-}
-
-function textFiles(config: ModelConfig, dtype: StoredDType): { [name: string]: string } {
-  const { bos_token_id, eos_token_id, pad_token_id } = config;
-  const generation = { _from_model_config: true, bos_token_id, eos_token_id, pad_token_id };
-  return {
-    'config.json': `${JSON.stringify(modelConfigToJson(config, dtype), null, 2)}\n`,
-    'generation_config.json': `${JSON.stringify(generation, null, 2)}\n`,
-  };
 }
 
 /** Runs `write` on a folder under a temporary name beside `target`, then puts it in its place. */

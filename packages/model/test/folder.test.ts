@@ -88,6 +88,37 @@ describe('saveModel', () => {
     model.dispose();
   });
 
+  it('keeps what generation_config.json recommends, and takes end-of-text tokens from it', async () => {
+    const model = tinyModel({ eos_token_id: 3 });
+    expect(model.generation).toEqual({ bos_token_id: null, eos_token_id: 3, pad_token_id: null });
+    const generation = { ...model.generation, do_sample: true, temperature: 0.7, top_k: 20, min_p: 0.05 };
+    saveModel(at('saved'), model, { generation: { ...generation, eos_token_id: [4, 5] } });
+    const again = await loadModel(at('saved'));
+    expect(again.generation).toEqual({ ...generation, eos_token_id: [4, 5] });
+    expect(again.config.eos_token_id).toBe(3);
+    saveModel(at('copy'), again);
+    expect(fs.readFileSync(at('copy', 'generation_config.json'), 'utf8')).toBe(
+      fs.readFileSync(at('saved', 'generation_config.json'), 'utf8'),
+    );
+    fs.rmSync(at('copy', 'generation_config.json'));
+    const bare = await loadModel(at('copy'));
+    expect(bare.generation).toEqual(model.generation);
+    for (const open of [model, again, bare]) open.dispose();
+  });
+
+  it('refuses a broken generation_config.json before it reads weights', async () => {
+    const model = tinyModel();
+    saveModel(at('saved'), model);
+    model.dispose();
+    fs.writeFileSync(at('saved', 'generation_config.json'), '{"top_p": 3, "temperature": "warm"}');
+    const fault = await faultOf(at('saved'));
+    for (const part of ['generation_config.json', 'top_p', 'temperature']) {
+      expect(fault.message).toContain(part);
+    }
+    fs.writeFileSync(at('saved', 'generation_config.json'), '{"top_p"');
+    expect((await faultOf(at('saved'))).message).toContain('must be JSON');
+  });
+
   it('rounds to bfloat16 and float16 when asked', async () => {
     const model = tinyModel();
     for (const [dtype, bits] of [

@@ -128,6 +128,69 @@ describe('generate', () => {
     expect(await sampled([[1, 2], [3]], [])).toEqual(await sampled([[1, 2]], []));
   });
 
+  it('obeys penalties greedily, as the definition over the whole text says', async () => {
+    const penalties = { repetition: 1.4, presence: 0.2, frequency: 0.1 };
+    const made: number[] = [];
+    for (let step = 0; step < 10; step += 1) {
+      const ids = [...prompt, ...made];
+      const { hidden } = runSync(model.forward({ ids: Int32Array.from(ids) }));
+      const logits = model.logits(hidden);
+      const row = [...readHostSync(logits)].slice(-model.config.vocab_size).map((logit, token) => {
+        const count = made.filter((other) => other === token).length;
+        const repeated = logit < 0 ? logit * 1.4 : logit / 1.4;
+        return (ids.includes(token) ? repeated : logit) - (count > 0 ? 0.2 : 0) - 0.1 * count;
+      });
+      made.push(row.indexOf(Math.max(...row)));
+      disposeTree([hidden, logits]);
+    }
+    expect(idsOf(await tokensOf({ maxNewTokens: 10, penalties }))).toEqual(made);
+    expect(made).not.toEqual(greedyByDefinition(prompt, 10));
+    expect(new Set(idsOf(await tokensOf({ maxNewTokens: 14, penalties: { presence: 1e6 } }))).size).toBe(14);
+  });
+
+  it('changes nothing with penalties of 1, 0 and 0', async () => {
+    const penalties = { repetition: 1, presence: 0, frequency: 0 };
+    expect(idsOf(await tokensOf({ maxNewTokens: 9, penalties }))).toEqual(greedyByDefinition(prompt, 9));
+  });
+
+  it('penalises every prompt of a batch by its own history', async () => {
+    const prompts = [[1], [2, 3, 4, 5], [1]];
+    const options = { maxNewTokens: 9, penalties: { repetition: 2, frequency: 0.3 } };
+    const together: number[][] = prompts.map(() => []);
+    for await (const { sequence, token } of generateBatch(model, prompts, options)) {
+      together[sequence]?.push(token);
+    }
+    for (const [at, single] of prompts.entries()) {
+      expect(together[at]).toEqual(idsOf(await tokensOf(options, single)));
+    }
+  });
+
+  it('refuses logits that a penalty made infinite', async () => {
+    const error: unknown = await tokensOf({ maxNewTokens: 9, penalties: { presence: -1e300 } }).catch(
+      (reason: unknown) => reason,
+    );
+    expect(isMoebiusError(error, 'numerics')).toBe(true);
+  });
+
+  it('ends one sequence where stopWhen says so, asking once per token', async () => {
+    const asked: number[][] = [[], []];
+    const stopWhen = (sequence: number, token: number): boolean => {
+      asked[sequence]?.push(token);
+      return sequence === 0 && asked[0]?.length === 3;
+    };
+    const tokens: GeneratedToken[] = [];
+    for await (const token of generateBatch(model, [prompt, [1, 2]], { maxNewTokens: 6, stopWhen })) {
+      tokens.push(token);
+    }
+    expect(asked.map((list) => list.length)).toEqual([3, 6]);
+    const ends = tokens.filter(({ finished }) => finished !== null);
+    expect(ends.map(({ sequence, index, finished }) => [sequence, index, finished])).toEqual([
+      [0, 2, 'stop'],
+      [1, 5, 'length'],
+    ]);
+    expect(asked[1]).toEqual(greedyByDefinition([1, 2], 6));
+  });
+
   it('gives log-probabilities of the unfiltered distribution', async () => {
     const [first] = await tokensOf({
       maxNewTokens: 1,
@@ -183,13 +246,14 @@ describe('generate', () => {
   });
 
   it('reports all faults of a request at once', async () => {
-    const sampling = { rng: createRng(1), temperature: 0, topP: 2, topK: -1 };
-    const error: unknown = await tokensOf({ maxNewTokens: 1.5, sampling }, []).catch(
+    const sampling = { rng: createRng(1), temperature: 0, topP: 2, topK: -1, minP: 1.5 };
+    const penalties = { repetition: 0, presence: Infinity, frequency: Number.NaN };
+    const error: unknown = await tokensOf({ maxNewTokens: 1.5, sampling, penalties }, []).catch(
       (reason: unknown) => reason,
     );
     const message = String(error);
-    for (const part of ['maxNewTokens', 'prompts[0]', 'temperature', 'topK', 'topP'])
-      expect(message).toContain(part);
+    const parts = ['maxNewTokens', 'prompts[0]', 'temperature', 'topK', 'topP', 'minP'];
+    for (const part of [...parts, 'repetition', 'presence', 'frequency']) expect(message).toContain(part);
     const long: unknown = await tokensOf({ maxNewTokens: 60 }).catch((reason: unknown) => reason);
     expect(String(long)).toContain('max_position_embeddings 64, got 5 + 60');
   });
