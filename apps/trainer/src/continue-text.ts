@@ -1,67 +1,70 @@
-/** @file Text from a model, as it comes. */
-import { createRng } from '@moebius/core';
-import { generate } from '@moebius/model';
-import type { DecoderModel } from '@moebius/model';
-import { createTextStream } from '@moebius/train';
-import type { Tokenizer } from '@moebius/train';
+/** @file Texts from a model, as they come. */
+import { generateTexts } from '@moebius/train';
+import type { GenerateTextOptions, TextSourceModel } from '@moebius/train';
 
-/** What to continue, and how. */
-export interface TextRequest {
+/** How to continue a text. */
+export interface TextRequest extends Omit<GenerateTextOptions, 'maximumTokens' | 'shorten'> {
   /** Text to continue; empty begins a new text. */
   readonly prompt: string;
   /** At most this many tokens. */
   readonly maxNewTokens: number;
-  /** 0 takes the most probable token, more is more varied. */
-  readonly temperature: number;
-  /** Only the k most probable tokens; 0 for all. */
-  readonly topK: number;
-  /** Only the most probable tokens that reach this probability. */
-  readonly topP: number;
-  /** The same seed gives the same text. */
-  readonly seed: number;
-  /** Stops it. */
-  readonly signal?: AbortSignal;
   /** Receives pieces of text. */
   readonly onText?: (piece: string) => void;
+}
+
+/** How to continue several texts together. */
+export interface TextsRequest extends Omit<TextRequest, 'prompt' | 'onText'> {
+  /** Texts to continue; empty ones begin a new text. */
+  readonly prompts: readonly string[];
+  /** Receives pieces of text, and which prompt they continue. */
+  readonly onText?: (piece: string, sequence: number) => void;
+}
+
+/** A token and how probable the model found it. */
+export interface TokenLogprob {
+  /** Its id. */
+  readonly token: number;
+  /** Natural logarithm, before penalties, temperature and filters. */
+  readonly logprob: number;
 }
 
 /** A text that was made. */
 export interface MadeText {
   /** Without the prompt. */
   readonly text: string;
-  /** How many tokens it has. */
+  /** How many tokens were made, those of a stop string included. */
   readonly tokens: number;
   /** Why it ends. */
   readonly finished: 'stop' | 'length';
+  /** One entry per token; only when asked for. */
+  readonly logprobs?: readonly TokenLogprob[];
 }
 
 /** Continues a text. A long prompt loses its beginning when the model has not enough positions. */
-export async function continueText(
-  { model, tokenizer }: { readonly model: DecoderModel; readonly tokenizer: Tokenizer },
-  request: TextRequest,
-): Promise<MadeText> {
-  const { prompt, maxNewTokens, temperature, topK, topP, seed, signal, onText = () => {} } = request;
-  const room = Math.max(1, model.config.max_position_embeddings - maxNewTokens);
-  const ids = [tokenizer.endOfTextId, ...tokenizer.encode(prompt)].slice(-room);
-  const sampling = { rng: createRng(seed), temperature, topK, topP };
-  const stream = createTextStream(tokenizer);
-  let text = '';
-  let tokens = 0;
-  let finished: MadeText['finished'] = 'length';
-  const add = (piece: string): void => {
-    text += piece;
-    if (piece !== '') onText(piece);
-  };
-  const options = {
-    maxNewTokens,
-    ...(temperature > 0 ? { sampling } : {}),
-    ...(signal === undefined ? {} : { signal }),
-  };
-  for await (const made of generate(model, ids, options)) {
-    tokens += 1;
-    add(stream.push(made.token));
-    finished = made.finished ?? finished;
+export async function continueText(source: TextSourceModel, request: TextRequest): Promise<MadeText> {
+  const { prompt, ...rest } = request;
+  const [made] = await continueTexts(source, { ...rest, prompts: [prompt] });
+  return made ?? { text: '', tokens: 0, finished: 'length' };
+}
+
+/** Continues several texts together, as {@link continueText} continues one; results in the order of the prompts. */
+export async function continueTexts(source: TextSourceModel, request: TextsRequest): Promise<MadeText[]> {
+  const { prompts, maxNewTokens, onText = () => {}, ...options } = request;
+  const made = prompts.map(() => ({
+    text: '',
+    tokens: 0,
+    finished: 'length' as MadeText['finished'],
+    logprobs: [] as TokenLogprob[],
+  }));
+  const pieces = generateTexts(source, prompts, { ...options, maximumTokens: maxNewTokens, shorten: true });
+  for await (const { sequence, text, token, logprob, finished } of pieces) {
+    const entry = made[sequence];
+    if (entry === undefined) continue;
+    entry.tokens += 1;
+    entry.text += text;
+    entry.finished = finished ?? entry.finished;
+    if (logprob !== undefined) entry.logprobs.push({ token, logprob });
+    if (text !== '') onText(text, sequence);
   }
-  add(stream.flush());
-  return { text, tokens, finished };
+  return made.map(({ logprobs, ...entry }) => (options.logprobs === true ? { ...entry, logprobs } : entry));
 }

@@ -4,6 +4,8 @@ import type { Terminal, TerminalSource } from './terminal/terminal.ts';
 
 /** Streams, environment, signals, time. */
 export interface Host extends TerminalSource {
+  /** Standard input. */
+  readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean };
   /** Signals, and ending at once. */
   readonly signals: SignalSource;
   /** Folder that relative paths start from. */

@@ -62,6 +62,9 @@ describe('a mistake', () => {
     [['train', '--set', 'steps'], 'must be path=value'],
     [['train', '--recipe', 'demo', '--config', 'run.json'], 'cannot be used with'],
     [['train', '--resume', 'x', '--steps', '3'], 'got --steps beside it'],
+    [['generate', 'x', '--min-p', '2'], 'number from 0 to 1'],
+    [['generate', 'x', '--repetition-penalty', '0'], 'number above 0'],
+    [['generate', 'x', '--presence-penalty', 'much'], 'Must be a number'],
     [['tokenizer', 'encode', 'x'], 'io'],
   ])('in %j is named with its remedy', (parameters, remedy) => {
     const { status, out, error } = run(...parameters, '--json');

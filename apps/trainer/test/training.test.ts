@@ -121,6 +121,47 @@ describe('the trained model', () => {
     expect(text('3')).not.toBe(text('4'));
     expect(text('3').startsWith('the License')).toBe(true);
   });
+  it('continues several prompts together as it would alone, with log-probabilities', () => {
+    const flags = ['--temperature', '0', '--max-tokens', '12', '--json', '--logprobs'];
+    const made = (...prompts: string[]) =>
+      named(
+        parseEvents(
+          run('generate', 'runs/whole', ...prompts.flatMap((text) => ['--prompt', text]), ...flags).out,
+        ),
+        'text',
+      );
+    const [first, second] = made('the License', 'a');
+    const [alone] = made('a');
+    expect([first?.['prompt'], second?.['prompt'], second?.['index']]).toEqual(['the License', 'a', 1]);
+    expect(second?.['text']).toBe(alone?.['text']);
+    const logprobs = second?.['logprobs'] as { token: number; logprob: number }[];
+    expect(logprobs).toHaveLength(second?.['tokens'] as number);
+    for (const { logprob } of logprobs) expect(logprob).toBeLessThanOrEqual(0);
+  });
+  it('prints nothing of a stop string', () => {
+    const flags = ['--prompt', 'the License', '--temperature', '0', '--max-tokens', '20', '--json'];
+    const whole = named(parseEvents(run('generate', 'runs/whole', ...flags).out), 'text')[0]?.['text'];
+    const stop = String(whole).slice(4, 8);
+    const [cut] = named(parseEvents(run('generate', 'runs/whole', ...flags, '--stop', stop).out), 'text');
+    expect(cut?.['text']).toBe(String(whole).slice(0, String(whole).indexOf(stop)));
+    expect(cut?.['finished']).toBe('stop');
+  });
+  it('follows the generation_config.json of its folder unless a flag says otherwise', () => {
+    const file = join(folder, 'runs/whole/model/generation_config.json');
+    const before = readFileSync(file, 'utf8');
+    const text = (...flags: string[]) =>
+      run('generate', 'runs/whole', '--prompt', 'the License', '--max-tokens', '20', ...flags).out;
+    const greedy = text('--temperature', '0');
+    const drawn = text();
+    writeFileSync(file, JSON.stringify({ do_sample: false }));
+    expect(text()).toBe(greedy);
+    expect(text('--temperature', '0.8')).toBe(drawn);
+    writeFileSync(file, JSON.stringify({ top_p: 7, min_p: -1 }));
+    const broken = run('generate', 'runs/whole');
+    expect(broken.status).toBe(2);
+    expect(broken.error).toMatch(/top_p.*min_p/);
+    writeFileSync(file, before);
+  });
   it('has the size that inspect tells', () => {
     const [start] = named(whole, 'start');
     const [card] = parseEvents(run('inspect', 'runs/whole', '--json').out);

@@ -1,37 +1,40 @@
-/** @file `moebius generate`: continue a text with a trained model. */
-import { Argument, Option } from 'commander';
+/** @file `moebius generate`: continue texts with a trained model. */
+import { Argument } from 'commander';
 import type { Command } from 'commander';
 
 import { addEngineFlags } from '../engine-flags.ts';
-import { numberFrom, wholeNumber } from '../flags.ts';
+import { collect, finiteNumber, numberFrom, positiveNumber, wholeNumber } from '../flags.ts';
 import type { Start } from '../program.ts';
 import type { GenerateFlags } from '../work/generate.ts';
 
 const help = `
+Temperature, top-k, top-p, min-p and the repetition penalty come from the model's generation_config.json unless a flag
+says otherwise; where neither does, from --temperature 0.8 --top-p 0.95. They work in Hugging Face's order: penalties,
+temperature, top-k, top-p, min-p. Without --prompt on a terminal it asks for prompts: arrow keys bring earlier ones
+back, Ctrl-C ends a text, and a second one leaves.
+
 Examples:
+  $ moebius generate runs/demo                              asks for prompts
   $ moebius generate runs/demo --prompt "The people of the United States"
-  $ moebius generate runs/demo --temperature 0              always the most probable token
-  $ moebius generate ./olmoe --prompt "Hello" --max-tokens 200 --top-p 0.95 --seed 7
-  $ moebius generate runs/demo --prompt "We" --json | jq -r .text`;
+  $ moebius generate runs/demo --prompt "We" --temperature 0              always the most probable token
+  $ moebius generate ./olmoe --prompt "Hello" --max-tokens 200 --min-p 0.05 --repetition-penalty 1.1 --seed 7
+  $ moebius generate ./olmoe --prompt "Q: Why?" --stop "Q:" --stop "###"  ends before either
+  $ moebius generate runs/demo --prompt "We" --prompt "They" --json | jq -r .text
+  $ moebius generate runs/demo --prompt "We" --logprobs --json | jq .logprobs`;
 
 /** Adds `generate`. */
 export function addGenerate(program: Command, start: Start): void {
   const command = program
     .command('generate')
-    .description('continue a text with a trained model')
+    .description('continue texts with a trained model')
     .addArgument(
       new Argument('<model>', 'folder of a model (config.json, safetensors, tokenizer.json) or of a run'),
     )
-    .addOption(new Option('--prompt <text>', 'text to continue').default('', 'a new text'))
-    .option('--max-tokens <count>', 'tokens to make at most', wholeNumber(1), 120)
-    .option('--temperature <number>', '0 takes the most probable token', numberFrom(0), 0.8)
-    .option('--top-k <count>', 'only the k most probable tokens; 0 for all', wholeNumber(0), 0)
-    .option(
-      '--top-p <share>',
-      'only the most probable tokens that reach this probability',
-      numberFrom(0.000_001, 1),
-      0.95,
-    )
+    .option('--prompt <text>', 'text to continue; several are continued together', collect)
+    .option('--max-tokens <count>', 'tokens to make at most', wholeNumber(1), 120);
+  addSamplingFlags(command)
+    .option('--stop <text>', 'ends the text before it, may stand several times', collect)
+    .option('--logprobs', 'with --json: the log-probability of every token')
     .option('--seed <number>', 'the same seed gives the same text', wholeNumber(0), 0)
     .option('--tokenizer <path>', 'tokenizer.json, when it is not in the folder');
   addEngineFlags(command)
@@ -39,4 +42,23 @@ export function addGenerate(program: Command, start: Start): void {
     .action((model: string, flags: GenerateFlags) =>
       start(async () => (await import('../work/generate.ts')).generateText)({ ...flags, model }),
     );
+}
+
+function addSamplingFlags(command: Command): Command {
+  return command
+    .option('--temperature <number>', '0 takes the most probable token', numberFrom(0))
+    .option('--top-k <count>', 'only the k most probable tokens; 0 for all', wholeNumber(0))
+    .option(
+      '--top-p <share>',
+      'only the most probable tokens that reach this probability',
+      numberFrom(0.000_001, 1),
+    )
+    .option(
+      '--min-p <share>',
+      'only tokens this share as probable as the most probable one',
+      numberFrom(0, 1),
+    )
+    .option('--repetition-penalty <number>', 'above 1: less of what prompt and text hold', positiveNumber)
+    .option('--presence-penalty <number>', 'subtracted from the logits of tokens already made', finiteNumber)
+    .option('--frequency-penalty <number>', 'the same, once for every time they were made', finiteNumber);
 }

@@ -1,54 +1,126 @@
-/** @file `moebius generate`: continue a text with a trained model. */
-import { continueText } from '../continue-text.ts';
+/** @file `moebius generate`: continue texts with a trained model. */
+import { continueTexts } from '../continue-text.ts';
+import type { MadeText, TextsRequest } from '../continue-text.ts';
 import type { EngineFlags } from '../engine-flags.ts';
 import { exitCodes } from '../exit-codes.ts';
 import type { CommandContext } from '../host.ts';
 import { listenForInterrupt } from '../interrupt.ts';
 import { openModel } from '../model-folder.ts';
+import type { LoadedModel } from '../model-folder.ts';
+import { askForPrompts } from '../prompt-loop.ts';
+import { resolveSampling } from '../sampling-flags.ts';
+import type { SamplingFlags } from '../sampling-flags.ts';
 import { startEngine } from '../start-engine.ts';
 
 /** Flags. */
-export interface GenerateFlags extends EngineFlags {
-  readonly prompt: string;
+export interface GenerateFlags extends EngineFlags, SamplingFlags {
+  readonly prompt?: readonly string[];
   readonly maxTokens: number;
-  readonly temperature: number;
-  readonly topK: number;
-  readonly topP: number;
+  readonly stop?: readonly string[];
+  readonly logprobs?: boolean;
   readonly seed: number;
   readonly tokenizer?: string;
 }
 
-/** Continues a text. */
+/** Everything of a request but its prompts. */
+type Settings = Omit<TextsRequest, 'prompts' | 'onText' | 'signal'>;
+
+interface Making {
+  readonly opened: LoadedModel;
+  readonly settings: Settings;
+  readonly engineName: string;
+  readonly context: CommandContext;
+}
+
+/** Continues texts: those of `--prompt`, or those that a person writes on a terminal. */
 export async function generateText(
   flags: GenerateFlags & { readonly model: string },
-  { host, terminal }: CommandContext,
+  context: CommandContext,
 ): Promise<number> {
-  const engine = await startEngine(flags, { host, terminal });
+  const { host, terminal } = context;
+  const engine = await startEngine(flags, context);
   const opened = await openModel(flags.model, {
     workingFolder: host.workingFolder,
     tokenizerPath: flags.tokenizer,
   });
-  const interrupt = listenForInterrupt(host.signals, { onFirst: () => {} });
+  const settings: Settings = {
+    ...resolveSampling(flags, opened.model.generation),
+    maxNewTokens: flags.maxTokens,
+    stop: flags.stop ?? [],
+    logprobs: flags.logprobs === true,
+    seed: flags.seed,
+  };
+  const making: Making = { opened, settings, engineName: engine.name, context };
   try {
-    const began = host.nowMs();
-    terminal.text(flags.prompt);
-    const made = await continueText(opened, {
-      prompt: flags.prompt,
-      maxNewTokens: flags.maxTokens,
-      temperature: flags.temperature,
-      topK: flags.topK,
-      topP: flags.topP,
-      seed: flags.seed,
-      signal: interrupt.signal,
-      onText: (piece) => terminal.text(piece),
-    });
-    const seconds = (host.nowMs() - began) / 1000;
-    terminal.line();
-    terminal.json({ event: 'text', prompt: flags.prompt, ...made, seconds, engine: engine.name });
-    terminal.note(`${made.tokens} tokens, ${(made.tokens / seconds).toFixed(1)} per second`);
+    const asks = flags.prompt === undefined && terminal.isInteractive && host.stdin.isTTY === true;
+    return asks ? await converse(making) : await makeOnce(making, flags.prompt ?? ['']);
+  } finally {
+    opened.model.dispose();
+  }
+}
+
+async function makeOnce(making: Making, prompts: readonly string[]): Promise<number> {
+  const interrupt = listenForInterrupt(making.context.host.signals, { onFirst: () => {} });
+  try {
+    await makeTexts(making, { prompts, seed: making.settings.seed ?? 0, signal: interrupt.signal });
     return exitCodes.ok;
   } finally {
     interrupt[Symbol.dispose]();
-    opened.model.dispose();
+  }
+}
+
+/** Every text has the next seed, so that the same prompt twice gives two texts. */
+async function converse(making: Making): Promise<number> {
+  const { host, terminal } = making.context;
+  let seed = making.settings.seed ?? 0;
+  terminal.note('Ctrl-C ends a text, a second one leaves; Ctrl-D leaves');
+  await askForPrompts(host, {
+    answer: async (prompt, signal) => {
+      await makeTexts(making, { prompts: [prompt], seed, signal });
+      seed += 1;
+    },
+  });
+  return exitCodes.ok;
+}
+
+interface Turn {
+  readonly prompts: readonly string[];
+  readonly seed: number;
+  readonly signal: AbortSignal;
+}
+
+/** One text is shown as it comes, several when all are made. */
+async function makeTexts(making: Making, { prompts, seed, signal }: Turn): Promise<void> {
+  const { opened, settings, context } = making;
+  const { host, terminal } = context;
+  const began = host.nowMs();
+  const [only = ''] = prompts;
+  const isOne = prompts.length === 1;
+  if (isOne) terminal.text(only);
+  const made = await continueTexts(opened, {
+    ...settings,
+    prompts,
+    seed,
+    signal,
+    onText: (piece) => {
+      if (isOne) terminal.text(piece);
+    },
+  });
+  const seconds = (host.nowMs() - began) / 1000;
+  if (isOne) terminal.line();
+  else showAll(prompts, made, context);
+  for (const [index, prompt] of prompts.entries()) {
+    terminal.json({ event: 'text', index, prompt, ...made[index], seconds, engine: making.engineName });
+  }
+  const tokens = made.reduce((sum, text) => sum + text.tokens, 0);
+  terminal.note(`${tokens} tokens, ${(tokens / seconds).toFixed(1)} per second`);
+}
+
+function showAll(prompts: readonly string[], made: readonly MadeText[], { terminal }: CommandContext): void {
+  for (const [index, prompt] of prompts.entries()) {
+    if (index > 0) terminal.line();
+    terminal.line(terminal.strong(`[${index + 1}]`));
+    terminal.text(prompt + (made[index]?.text ?? ''));
+    terminal.line();
   }
 }
