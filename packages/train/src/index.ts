@@ -64,3 +64,5 @@ export { generateText, generateTexts } from './generate-text.ts';
 export type { GenerateTextOptions, TextPiece, TextSourceModel } from './generate-text.ts';
 export { createStopFilter } from './stop-strings.ts';
 export type { StopFilter } from './stop-strings.ts';
+export { loadPlugins } from './plugins/load-plugins.ts';
+export type { LoadPluginsOptions, LoadedPlugin } from './plugins/load-plugins.ts';

@@ -34,6 +34,8 @@ const decisiveKeys = [
   'schedule',
   'losses',
   'seed',
+  'plugins',
+  'executor',
 ] as const;
 
 /** Where a run keeps its checkpoint. */

@@ -16,6 +16,8 @@ import type { BatchSampler } from '../data/batch-sampler.ts';
 import { prepareDatasetInStages } from '../data/dataset.ts';
 import type { Dataset, DatasetStage } from '../data/dataset.ts';
 import type { TarballDownload } from '../data/npm-tarball.ts';
+import { loadRunPlugins } from '../plugins/run-plugins.ts';
+import type { RunPlugins } from '../plugins/run-plugins.ts';
 import { chooseBalanceLosses } from './balance-losses.ts';
 import type { Callback } from './callback.ts';
 import type { PrepareEvent } from './events.ts';
@@ -46,6 +48,8 @@ export interface TrainerOptions {
   readonly balance?: readonly WeightedLoss[];
   /** Who runs the experts. Default: the local executor. */
   readonly executor?: ModelOptions['executor'];
+  /** Folder from which the configuration's `plugins` are looked up. Default: the working folder. */
+  readonly pluginsFrom?: string | undefined;
   /** How a corpus is fetched. Default `npm pack`. */
   readonly download?: TarballDownload | undefined;
   /** One line about the engine. */
@@ -60,6 +64,8 @@ export interface Session {
   readonly model: DecoderModel;
   readonly sampler: BatchSampler;
   readonly balance: readonly WeightedLoss[];
+  /** Those of the options, then those of plug-ins. */
+  readonly callbacks: readonly Callback[];
   readonly plan: RunPlan;
   /** Where the run is; replaced after every step. */
   progress: RunProgress;
@@ -77,6 +83,7 @@ export async function* prepareSession(
 ): AsyncGenerator<PrepareEvent, Session, void> {
   const { clock } = options;
   await assertOutput(config, options);
+  const plugins = await loadRunPlugins(config, { from: options.pluginsFrom ?? '.' });
   let since = clock.nowMs();
   const done = (stage: PrepareEvent['stage'], detail: string): PrepareEvent => {
     const begun = since;
@@ -93,7 +100,7 @@ export async function* prepareSession(
     download: options.download,
   });
   const dataset = yield* mapStages(stages, done);
-  const session = await createSession(config, options, dataset);
+  const session = await createSession(config, options, { dataset, plugins });
   yield done(
     'model',
     `${session.plan.parameters} parameters, ${session.plan.activeParameters} of them active`,
@@ -131,7 +138,7 @@ async function* mapStages(
 async function createSession(
   config: TrainConfig,
   options: TrainerOptions,
-  dataset: Dataset,
+  { dataset, plugins }: { readonly dataset: Dataset; readonly plugins: RunPlugins },
 ): Promise<Session> {
   const { length } = config.batch;
   const modelConfig = resolveModelConfig(await readModelFields(config.model), dataset.tokenizer);
@@ -141,14 +148,16 @@ async function createSession(
   const plan = planRun(config, modelConfig);
   assertFillsStep(sampler, plan, length);
   const parameters = initialiseParameters(modelConfig, createRng([config.seed]).fork('parameters'));
-  const { executor } = options;
+  const executor = options.executor ?? plugins.executor;
+  const chosen = options.balance ?? [...chooseBalanceLosses(config), ...plugins.balance];
   return {
     config,
     options,
     dataset,
     sampler,
     model: createModel({ config: modelConfig, parameters, ...(executor === undefined ? {} : { executor }) }),
-    balance: modelConfig.num_experts === 0 ? [] : (options.balance ?? chooseBalanceLosses(config)),
+    balance: modelConfig.num_experts === 0 ? [] : chosen,
+    callbacks: [...(options.callbacks ?? []), ...plugins.callbacks],
     plan,
     progress: { step: 0, rows: 0, tokens: 0, elapsedMs: 0 },
   };

@@ -66,6 +66,7 @@ const losses = z.strictObject({
   over: z.enum(['step', 'micro-batch']).default('step'),
   gateZ: z.number().min(0).default(0.001),
   logitZ: z.number().min(0).default(0),
+  balance: z.record(z.string().min(1), z.number().min(0)).optional(),
 });
 
 const evaluation = z.strictObject({
@@ -98,6 +99,8 @@ const schema: z.ZodType<TrainConfig> = z.strictObject({
   checkpoint: checkpoint.prefault({}),
   engine: engine.prefault({}),
   seed: z.int().default(0),
+  plugins: z.array(path).optional(),
+  executor: z.string().min(1).optional(),
   output: path.nullable().default(null),
 });
 

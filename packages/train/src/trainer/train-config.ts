@@ -77,6 +77,8 @@ export interface LossesConfig {
   readonly gateZ: number;
   /** Coefficient of the z-loss on the output logits. Default 0. */
   readonly logitZ: number;
+  /** Balance losses of `plugins` by name, with their coefficients. */
+  readonly balance?: { readonly [name: string]: number } | undefined;
 }
 
 /** When held-out text is measured. */
@@ -123,6 +125,10 @@ export interface TrainConfig {
   };
   /** Of initial weights and of the order of the data. Default 0. */
   readonly seed: number;
+  /** Modules to load, by package or path: their callbacks run, their losses and executors can be named. */
+  readonly plugins?: readonly string[] | undefined;
+  /** An executor of `plugins`, by name. Default: the local one. */
+  readonly executor?: string | undefined;
   /** Folder for metrics, checkpoints and the trained model; null (default) keeps nothing on disk. */
   readonly output: string | null;
 }

@@ -61,7 +61,7 @@ interface Loop {
 }
 
 async function openLoop(session: Session): Promise<Loop> {
-  const { config, options, model, progress, dataset } = session;
+  const { config, options, callbacks, model, progress, dataset } = session;
   const { output } = config;
   let metrics: MetricsFile | undefined;
   if (output !== null) {
@@ -76,7 +76,7 @@ async function openLoop(session: Session): Promise<Loop> {
   return {
     async *publish(event) {
       await metrics?.write(event);
-      await notifyCallbacks(options.callbacks ?? [], event, context);
+      await notifyCallbacks(callbacks, event, context);
       yield event;
     },
     elapsedMs: () => options.clock.nowMs() - since,

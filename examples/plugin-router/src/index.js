@@ -1,0 +1,2 @@
+export { gateEntropy } from './gate-entropy.js';
+export { gateReport } from './gate-report.js';

@@ -1,0 +1,86 @@
+/**
+ * @file What a run takes from its plug-ins: callbacks at once, balance losses and the executor by name.
+ */
+import { MoebiusError, isPlugin, nearest } from '@moebius/core';
+import type { Plugin } from '@moebius/core';
+import type { WeightedLoss } from '@moebius/model';
+import type { BalanceLoss, ExpertExecutor } from '@moebius/routing';
+
+import type { Callback } from '../trainer/callback.ts';
+import type { TrainConfig } from '../trainer/train-config.ts';
+import { loadPlugins } from './load-plugins.ts';
+import type { LoadPluginsOptions, LoadedPlugin } from './load-plugins.ts';
+
+/** The plug-ins that a run uses. */
+export interface RunPlugins {
+  /** All callbacks, in the order of `plugins`. */
+  readonly callbacks: readonly Callback[];
+  /** The losses named in `losses.balance`. */
+  readonly balance: readonly WeightedLoss[];
+  /** The executor named in `executor`. */
+  readonly executor: ExpertExecutor | undefined;
+}
+
+const usableKinds = ['callback', 'balance-loss', 'executor'] as const;
+/** Names in metrics that the built-in losses have. */
+const takenLosses = ['load-balance', 'z-loss', 'logit-z-loss'];
+
+/**
+ * Loads the plug-ins of a configuration and picks those it names.
+ *
+ * @throws `plugin` when one cannot be loaded or is of a kind that a run cannot use
+ * @throws `configuration` when a name is not that of a loaded plug-in of the kind
+ */
+export async function loadRunPlugins(config: TrainConfig, options: LoadPluginsOptions): Promise<RunPlugins> {
+  const loaded = await loadPlugins(config.plugins ?? [], options);
+  for (const entry of loaded) assertUsable(entry);
+  const plugins = loaded.map(({ plugin }) => plugin);
+  return {
+    callbacks: plugins.filter((plugin): plugin is Callback => isPlugin(plugin, 'callback')),
+    balance: Object.entries(config.losses.balance ?? {}).map(([name, coefficient]) => ({
+      loss: pick(plugins, 'balance-loss', { name, path: `losses.balance.${name}` }) as BalanceLoss,
+      coefficient,
+    })),
+    executor:
+      config.executor === undefined
+        ? undefined
+        : (pick(plugins, 'executor', { name: config.executor, path: 'executor' }) as ExpertExecutor),
+  };
+}
+
+function assertUsable({ plugin: { kind, name }, specifier }: LoadedPlugin): void {
+  if (!(usableKinds as readonly string[]).includes(kind)) {
+    throw new MoebiusError({
+      code: 'plugin',
+      message: `plugins ${JSON.stringify(specifier)}: must be of kind ${usableKinds.join(', ')}, got "${name}" of kind "${kind}" (a run takes no plug-ins of that kind: use it in your own code)`,
+      details: { specifier, kind, name },
+    });
+  }
+  if (kind === 'balance-loss' && takenLosses.includes(name)) {
+    throw new MoebiusError({
+      code: 'plugin',
+      message: `plugins ${JSON.stringify(specifier)}: a balance loss must have a name of its own, got "${name}", which is built in (rename it)`,
+      details: { specifier, name },
+    });
+  }
+}
+
+function pick(
+  plugins: readonly Plugin[],
+  kind: (typeof usableKinds)[number],
+  wanted: { readonly name: string; readonly path: string },
+): Plugin {
+  const { name, path } = wanted;
+  const found = plugins.find((plugin) => plugin.kind === kind && plugin.name === name);
+  if (found !== undefined) return found;
+  const known = plugins.filter((plugin) => plugin.kind === kind).map((plugin) => plugin.name);
+  const other = plugins.find((plugin) => plugin.name === name);
+  const close = nearest(name, known);
+  const got = other === undefined ? JSON.stringify(name) : `${JSON.stringify(name)} of kind "${other.kind}"`;
+  const remedy = close === undefined ? 'add its module to plugins' : `did you mean "${close}"?`;
+  throw new MoebiusError({
+    code: 'configuration',
+    message: `${path}: must name a plug-in of kind ${kind} (${known.length === 0 ? 'none' : known.join(', ')}), got ${got} (${remedy})`,
+    details: { path, kind, name, known },
+  });
+}
