@@ -6,6 +6,7 @@ import { addDoctor } from './commands/doctor.ts';
 import { addEval } from './commands/eval.ts';
 import { addGenerate } from './commands/generate.ts';
 import { addInspect } from './commands/inspect.ts';
+import { addPlot } from './commands/plot.ts';
 import { addTokenizer } from './commands/tokenizer.ts';
 import { addTrain } from './commands/train.ts';
 import { exitCodeHelp, exitCodes } from './exit-codes.ts';
@@ -79,6 +80,7 @@ function createProgram(host: Host, version: string, start: Start): Command {
   addEval(program, start);
   addGenerate(program, start);
   addInspect(program, start);
+  addPlot(program, start);
   addTokenizer(program, start);
   addDoctor(program, start);
   addBench(program, start);

@@ -54,7 +54,8 @@ export async function requireRunFile(path: string, workingFolder: string): Promi
   });
 }
 
-async function nameRuns(parent: string): Promise<string> {
+/** What stands beside a folder that was not there, for messages. */
+export async function nameRuns(parent: string): Promise<string> {
   const names = await readdir(parent).catch(() => []);
   return names.length === 0
     ? `nothing in ${parent}`

@@ -18,7 +18,7 @@ function run(...parameters: string[]): Outcome {
 }
 
 describe('help', () => {
-  it.each(['train', 'eval', 'generate', 'inspect', 'tokenizer', 'doctor', 'bench'])(
+  it.each(['train', 'eval', 'generate', 'inspect', 'plot', 'tokenizer', 'doctor', 'bench'])(
     'of %s has examples',
     (name) => {
       const { status, out } = run(name, '--help');
@@ -31,7 +31,7 @@ describe('help', () => {
   it('of the program lists the commands and every exit status', () => {
     const { status, out } = run('--help');
     expect(status).toBe(0);
-    for (const name of ['train', 'eval', 'generate', 'inspect', 'tokenizer', 'doctor', 'bench']) {
+    for (const name of ['train', 'eval', 'generate', 'inspect', 'plot', 'tokenizer', 'doctor', 'bench']) {
       expect(out).toMatch(new RegExp(`^  ${name} `, 'm'));
     }
     expect(out).toMatch(/^ {2}130 /m);
@@ -169,6 +169,33 @@ describe('tokenizer', () => {
     const { status, error } = run('tokenizer', 'decode', 'out/t', '1', '4000');
     expect(status).toBe(2);
     expect(error).toContain('must be whole numbers below 400, got "4000"');
+  });
+});
+
+describe('plot', () => {
+  const line = (step: number): string => `${JSON.stringify({ step, 'train/loss': 8 - step })}\n`;
+  it('draws runs into one file, a half-written last line left out', () => {
+    mkdirSync(join(folder, 'runs/one'), { recursive: true });
+    writeFileSync(join(folder, 'runs/one/metrics.jsonl'), `${line(1)}${line(2)}{"step":3,"tr`);
+    const { status, out } = run('plot', 'runs/one', '--json');
+    expect(status).toBe(0);
+    expect(parseEvents(out)[0]).toMatchObject({ runs: [{ name: 'one', steps: 2, skippedLines: 1 }] });
+    expect(readFileSync(join(folder, 'runs/one/curves.svg'), 'utf8')).toMatch(/^<svg [^]*<\/svg>\n$/);
+    expect(run('plot', 'runs/one', 'runs/one', '--out', 'both.html').status).toBe(0);
+    expect(readFileSync(join(folder, 'both.html'), 'utf8')).toMatch(/^<!doctype html>/);
+  });
+  it.each([
+    [['plot', 'runs/absent'], 3, 'runs are in: runs/one'],
+    [['plot', 'runs/empty'], 3, 'must have a step or an evaluation in its metrics, got none'],
+    [['plot', 'runs/one', '--out', 'x.png'], 2, 'must end with .svg or .html, got "x.png"'],
+    [['plot', 'runs/one', '--ou', 'x.svg'], 2, 'Did you mean --out?'],
+    [['plot'], 2, 'missing required argument'],
+  ])('names the mistake in %j', (parameters, expected, text) => {
+    mkdirSync(join(folder, 'runs/empty'), { recursive: true });
+    writeFileSync(join(folder, 'runs/empty/metrics.jsonl'), '');
+    const { status, error } = run(...parameters);
+    expect(error).toContain(text);
+    expect(status).toBe(expected);
   });
 });
 

@@ -66,3 +66,8 @@ export { createStopFilter } from './stop-strings.ts';
 export type { StopFilter } from './stop-strings.ts';
 export { loadPlugins } from './plugins/load-plugins.ts';
 export type { LoadPluginsOptions, LoadedPlugin } from './plugins/load-plugins.ts';
+export { parseRunCurves } from './plot/run-curves.ts';
+export type { CurvePoint, LayerCurves, RunCurves } from './plot/run-curves.ts';
+export { drawRuns } from './plot/draw-runs.ts';
+export type { DrawRunsOptions } from './plot/draw-runs.ts';
+export { metricsFileName } from './trainer/metrics-file.ts';
