@@ -185,7 +185,7 @@ describe('plot', () => {
     expect(readFileSync(join(folder, 'both.html'), 'utf8')).toMatch(/^<!doctype html>/);
   });
   it.each([
-    [['plot', 'runs/absent'], 3, 'runs are in: runs/one'],
+    [['plot', 'runs/absent'], 3, '(runs are in: runs/'],
     [['plot', 'runs/empty'], 3, 'must have a step or an evaluation in its metrics, got none'],
     [['plot', 'runs/one', '--out', 'x.png'], 2, 'must end with .svg or .html, got "x.png"'],
     [['plot', 'runs/one', '--ou', 'x.svg'], 2, 'Did you mean --out?'],

@@ -157,7 +157,7 @@ function drawLevels(panel: Panel, place: PanelPlace, { y, right }: Frame): strin
     lowest = label;
     return [
       `<line x1="${coordinate(left)}" x2="${coordinate(right)}" y1="${coordinate(at)}" y2="${coordinate(at)}" stroke="#888" stroke-dasharray="5 4"/>`,
-      `<text x="${coordinate(right)}" y="${coordinate(label)}" text-anchor="end" fill="#555" stroke="#fff" stroke-width="3" paint-order="stroke">${escapeText(name)} ${value.toFixed(2)}</text>`,
+      `<text x="${coordinate(right)}" y="${coordinate(label)}" text-anchor="end" fill="#555">${escapeText(name)} ${value.toFixed(2)}</text>`,
     ];
   });
 }

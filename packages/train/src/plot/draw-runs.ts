@@ -99,7 +99,7 @@ function panelsOf(runs: readonly RunCurves[], axis: 'step' | 'tokens'): Panel[] 
       levels: levelsOf(runs),
     },
     { title: `Busiest expert / mean load${layers}`, lines: experts('imbalance'), levels: [], low: 1 },
-    { title: `Evenness of expert use (entropy, 1 = even)${layers}`, lines: experts('entropy'), levels: [] },
+    { title: `Entropy of expert use (1 = even)${layers}`, lines: experts('entropy'), levels: [] },
     {
       title: 'Tokens per second',
       lines: each(({ tokensPerSecond }) => tokensPerSecond, { hasBand: true }),
