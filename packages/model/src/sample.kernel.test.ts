@@ -18,7 +18,7 @@ interface Cut {
 /** The definition, slowly: sort everything, cut at k, walk until p is reached, then drop what is below min-p. */
 function allowedByDefinition(logits: Float32Array, { topK, topP, minP }: Cut): number[] {
   const weights = [...logits].map((logit) => Math.exp(logit));
-  const sorted = [...logits.keys()].toSorted((a, b) => weights[b]! - weights[a]! || a - b);
+  const sorted = [...logits.keys()].toSorted((a, b) => logits[b]! - logits[a]! || a - b);
   const best = topK > 0 ? sorted.slice(0, topK) : sorted;
   const total = best.reduce((sum, id) => sum + weights[id]!, 0);
   const allowed: number[] = [];
@@ -84,6 +84,12 @@ describe('filteredTokens', () => {
         expect(ids.toSorted()).toEqual(Int32Array.from(expected).toSorted());
       }),
     );
+  });
+
+  it('tells apart logits whose probabilities round to the same number', () => {
+    const logits = Float32Array.of(0, 5.551115784870273e-17);
+    expect([...filteredTokens(logits, { ...all, topP: 0.05 }).ids]).toEqual([1]);
+    expect([...filteredTokens(logits, { ...all, topK: 1 }).ids]).toEqual([1]);
   });
 
   it('keeps the most probable token however small p is', () => {

@@ -82,16 +82,14 @@ export function filteredTokens(
   for (let v = 0; v < logits.length; v += 1) weights[v] = Math.exp((logits[v]! - peak) / filter.temperature);
   let ids = Int32Array.from(logits.keys());
   if (filter.topK > 0 && filter.topK < logits.length) {
-    ids = sortByWeight(atLeast(ids, weights, kthLargest(weights, filter.topK)), weights).subarray(
-      0,
-      filter.topK,
-    );
+    const candidates = atLeast(ids, weights, kthLargest(weights, filter.topK));
+    ids = sortByLogit(candidates, logits).subarray(0, filter.topK);
   }
   if (filter.topP < 1) {
     let total = 0;
     for (const id of ids) total += weights[id]!;
     const candidates = atLeast(ids, weights, ((1 - filter.topP) * total) / logits.length);
-    ids = nucleus(sortByWeight(candidates, weights), weights, filter.topP * total);
+    ids = nucleus(sortByLogit(candidates, logits), weights, filter.topP * total);
   }
   // The most probable weight is exp(0) = 1, so min-p is a bound on the unnormalised weights.
   if (filter.minP > 0) ids = atLeast(ids, weights, filter.minP);
@@ -106,9 +104,13 @@ function atLeast(ids: Int32Array, weights: Float64Array, bound: number): Int32Ar
   return ids.filter((id) => weights[id]! >= bound) as Int32Array<ArrayBuffer>;
 }
 
-function sortByWeight(ids: Int32Array<ArrayBuffer>, weights: Float64Array): Int32Array<ArrayBuffer> {
-  return ids.sort((a, b) => weights[b]! - weights[a]! || a - b);
+/** By logits, not weights: `exp` makes equal what differs in the last bits. */
+function sortByLogit(ids: Int32Array<ArrayBuffer>, logits: Float32Array): Int32Array<ArrayBuffer> {
+  return ids.sort((a, b) => logits[b]! - logits[a]! || a - b);
 }
+
+/** A sum that misses the nucleus's probability by rounding has reached it. */
+const roundingSlack = 1 - 1e-12;
 
 function nucleus(
   ids: Int32Array<ArrayBuffer>,
@@ -118,7 +120,7 @@ function nucleus(
   let sum = 0;
   for (let at = 0; at < ids.length; at += 1) {
     sum += weights[ids[at]!]!;
-    if (sum >= reach) return ids.subarray(0, at + 1);
+    if (sum >= reach * roundingSlack) return ids.subarray(0, at + 1);
   }
   return ids;
 }
