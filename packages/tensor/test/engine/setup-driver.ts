@@ -28,6 +28,8 @@ export interface DriverOrder {
   readonly wheel?: string;
   readonly verify?: boolean;
   readonly patienceMs?: number;
+  /** Becomes this user, once its modules are loaded: the clone may be readable by root alone. */
+  readonly uid?: number;
 }
 
 const order = JSON.parse(process.argv[2] ?? '{}') as DriverOrder;
@@ -99,11 +101,16 @@ function tinySources(): AddonSources {
   return { ...real, binding, kernels, hashed, hash: hashFiles(hashed) };
 }
 
+const sources = tinySources();
+if (order.uid !== undefined) {
+  process.setgid?.(order.uid);
+  process.setuid?.(order.uid);
+}
 try {
   const report = await setupEngine({
     cacheFolder: order.cacheFolder,
     recipe: order.recipe,
-    sources: tinySources(),
+    sources,
     ports: createFaultyPorts(),
     wheel: order.wheel,
     verify: order.verify,

@@ -255,6 +255,7 @@ describe('a cache folder that cannot be written', () => {
   it('because of its permissions', async () => {
     const folder = join(world.folder, 'read-only');
     mkdirSync(folder, { recursive: true });
+    chmodSync(world.folder, 0o755);
     chmodSync(folder, 0o555);
     // Permissions do not stop root: become nobody.
     const isRoot = process.getuid?.() === 0;

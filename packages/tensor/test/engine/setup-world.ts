@@ -33,7 +33,6 @@ export interface Outcome {
 /** Parts of a driver's order that tests vary, and its process's environment. */
 export type Variation = Partial<DriverOrder> & {
   readonly environment?: Readonly<Record<string, string>>;
-  readonly uid?: number;
 };
 
 /** One world. */
@@ -70,13 +69,12 @@ export async function createSetupWorld(): Promise<SetupWorld> {
   const engine = join(cache, 'engine');
 
   const start = (variation: Variation): ChildProcess => {
-    const { environment, uid, ...changes } = variation;
+    const { environment, ...changes } = variation;
     const order: DriverOrder = { cacheFolder: cache, recipe: tiny.recipe, sources: tiny.sources, ...changes };
     const path = `${bin}${delimiter}${process.env['PATH'] ?? ''}`;
     return spawn(process.execPath, [driver, JSON.stringify(order)], {
       env: { ...process.env, NODE_OPTIONS: '', PATH: path, TINY_WHEEL: tiny.wheel, ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
-      ...(uid === undefined ? {} : { uid, gid: uid, cwd: tmpdir() }),
     });
   };
   const list: SetupWorld['list'] = (part) =>
