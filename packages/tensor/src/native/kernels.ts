@@ -115,6 +115,8 @@ const rows: readonly KernelRow[] = [
 /** Names of all native kernels. */
 export const nativeKernelNames: readonly string[] = rows.map((row) => row.name);
 
+const rowsByName: ReadonlyMap<string, KernelRow> = new Map(rows.map((row) => [row.name, row]));
+
 function runRow(
   backend: RawBackend,
   row: KernelRow,
@@ -192,7 +194,7 @@ export function registerNativeKernels(): void {
  * @returns a function, or undefined when the current backend has no such kernel
  */
 export function nativeKernel(name: string): NativeKernel | undefined {
-  const row = rows.find((candidate) => candidate.name === name);
+  const row = rowsByName.get(name);
   if (row === undefined || getKernel(name, 'tensorflow') == null) return undefined;
   const backend = nativeBackend();
   return (inputs, attributes = {}) => runRow(backend, row, inputs, attributes);
