@@ -3,7 +3,7 @@
  * in Hugging Face transformers on the same cores, with the same features on both sides (RoPE, QK norm, GQA, auxiliary
  * loss, clipping, AdamW with decoupled decay).
  *
- * The two sides take turns, repetition by repetition; medians are compared. Run alone on the machine:
+ * The two sides take turns, repetition by repetition, with half a second of rest before each; medians are compared. Run alone on the machine:
  * `node --import tsx --conditions=@moebius/source benchmarks/src/language-model.ts`
  */
 import { generate } from '@moebius/model';
@@ -16,6 +16,7 @@ import { peerPython, startPeer, type Peer } from './peer.ts';
 
 const decodeTokens = { prompt: 16, count: 128 };
 const prefillLength = 512;
+const restMs = 500;
 const implementations = ['eager', 'grouped_mm'] as const;
 
 const { smoke, rounds, only, json } = benchmarkArguments();
@@ -52,7 +53,7 @@ async function fullRun(running: Engine): Promise<void> {
     const path = writeResult({
       topic: 'language-model',
       claim:
-        'train ≥ 1.3×, forward ≥ 1.1×, greedy decode b=1 ≥ 1.5× Hugging Face transformers (the faster of its eager and grouped_mm experts)',
+        'train ≥ 1.6×, prefill ≥ 1.3×, greedy decode b=1 ≥ 2× Hugging Face transformers (the faster of its eager and grouped_mm experts)',
       versions: {
         ...running.versions,
         torch: String(versions['torch']),
@@ -79,7 +80,7 @@ async function compare(size: Size, peer: Peer): Promise<Comparison> {
   }
   const result: Partial<Comparison> = {};
   for (const work of ['train', 'forward', 'prefill', 'decode'] as const) {
-    const measured = await interleave(contestants(work, { own, size, peer }), { rounds });
+    const measured = await interleave(contestants(work, { own, size, peer }), { rounds, restMs });
     result[work] = measured;
     const medians = Object.entries(measured).map(
       ([name, { median }]) => `${name} ${milliseconds(median)} ms`,

@@ -23,8 +23,8 @@ const shared = {
   tie_word_embeddings: false,
 };
 
-/** The sizes of the issue: D=256 and D=512, and a tiny one for `--smoke`. */
-export const sizes: Record<'tiny' | 'd256' | 'd512', Size> = {
+/** From small to large, and a tiny one for `--smoke`. */
+export const sizes: Record<'tiny' | 'd256' | 'd512' | 'large', Size> = {
   tiny: {
     name: 'tiny',
     config: {
@@ -69,6 +69,24 @@ export const sizes: Record<'tiny' | 'd256' | 'd512', Size> = {
       hidden_size: 512,
       intermediate_size: 1024,
       num_hidden_layers: 8,
+      num_attention_heads: 8,
+      num_key_value_heads: 4,
+      head_dim: 64,
+      num_experts: 16,
+      num_experts_per_tok: 4,
+      moe_intermediate_size: 512,
+    },
+    batch: 8,
+    sequence: 256,
+  },
+  large: {
+    name: '12 layers, D=512, E=16, k=4, F=512, V=8192',
+    config: {
+      ...shared,
+      vocab_size: 8192,
+      hidden_size: 512,
+      intermediate_size: 1024,
+      num_hidden_layers: 12,
       num_attention_heads: 8,
       num_key_value_heads: 4,
       head_dim: 64,

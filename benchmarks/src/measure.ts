@@ -6,6 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, openSync, closeSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as rest } from 'node:timers/promises';
 
 /** Seconds of one repetition of one contestant. */
 export type Repetition = () => number | Promise<number>;
@@ -34,15 +35,17 @@ export function spreadOf(samples: readonly number[]): Spread {
 
 /**
  * Runs contestants in turn, `warmUp` rounds unrecorded and then `rounds` recorded ones: A B C, A B C, …
- * so that drift of the machine hits all alike.
+ * so that drift of the machine hits all alike. Before each turn the machine rests for `restMs`: idle threads of a peer
+ * spin for a while before they sleep, and would take the cores from whoever comes next.
  */
 export async function interleave(
   contestants: Record<string, Repetition>,
-  options: { rounds: number; warmUp?: number },
+  options: { rounds: number; warmUp?: number; restMs?: number },
 ): Promise<Record<string, Spread>> {
   const samples: Record<string, number[]> = {};
   for (let round = -(options.warmUp ?? 2); round < options.rounds; round++) {
     for (const [name, run] of Object.entries(contestants)) {
+      if (options.restMs !== undefined) await rest(options.restMs);
       const seconds = await run();
       if (round >= 0) (samples[name] ??= []).push(seconds);
     }
