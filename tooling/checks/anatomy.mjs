@@ -12,8 +12,8 @@ import { listFiles, listWorkspaces, shown } from './workspaces.mjs';
 /** @typedef {import('./workspaces.mjs').Workspace} Workspace */
 
 const scripts = ['build', 'lint:package', 'test', 'typecheck'];
-/** The formatter breaks long export lists over lines, so this is generous: it stops code, not names. */
-const maximumIndexLines = 250;
+/** One line a list: several short `export { … } from` of the same file read better than a list broken over lines. */
+const maximumIndexLines = 120;
 const vagueNames = /^(utils?|helpers?|common|misc)(\.|$)/;
 
 /**
