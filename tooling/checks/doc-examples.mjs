@@ -1,7 +1,8 @@
 /**
- * @file Finds the examples people read: every ```ts block of a README and of a doc comment.
+ * @file Finds the examples people read: every ```ts block of a README, of a page in docs/ and of a doc comment.
  *
- * A block runs when its fence says `runnable`, or when it is the first one of a README. Others are type-checked.
+ * A block runs when its fence says `runnable`, when it is the first one of a README, or when it stands in a how-to page
+ * and its fence does not say `types-only`. Others are type-checked.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -33,12 +34,33 @@ export function findExamples(root) {
     const file = join(root, folder, 'README.md');
     return existsSync(file) ? readmeExamples(shown(root, file), readFileSync(file, 'utf8')) : [];
   });
+  const fromGuides = listFiles(join(root, 'docs'), ['.md']).flatMap((file) =>
+    guideExamples(shown(root, file), readFileSync(file, 'utf8')),
+  );
   const fromSources = workspaces.flatMap(({ path, manifest }) =>
     listFiles(join(path, 'src'), ['.ts'])
       .filter((file) => !/\.test(-d)?\.ts$/.test(file))
       .flatMap((file) => docExamples(shown(root, file), readFileSync(file, 'utf8'), manifest.name)),
   );
-  return [...fromReadmes, ...fromSources];
+  return [...fromReadmes, ...fromGuides, ...fromSources];
+}
+
+/**
+ * Every block of a how-to page runs unless its fence says `types-only`; other pages of docs/ only show types.
+ *
+ * @param {string} file
+ * @param {string} text
+ * @returns {Example[]}
+ */
+export function guideExamples(file, text) {
+  const isGuide = file.startsWith('docs/how-to/');
+  return fencedBlocks(text).map(({ code, line, runnable, typesOnly }) => ({
+    file,
+    line,
+    code,
+    runnable: runnable || (isGuide && !typesOnly),
+    owner: undefined,
+  }));
 }
 
 /**
@@ -95,10 +117,10 @@ function docComments(text) {
 
 /**
  * @param {string} text
- * @returns {{ code: string, line: number, runnable: boolean }[]} blocks whose fence says ts
+ * @returns {{ code: string, line: number, runnable: boolean, typesOnly: boolean }[]} blocks whose fence says ts
  */
 function fencedBlocks(text) {
-  /** @type {{ code: string, line: number, runnable: boolean }[]} */
+  /** @type {ReturnType<typeof fencedBlocks>} */
   const blocks = [];
   for (const match of text.matchAll(/^([ \t]*)```(\S*)[ \t]*([^\n]*)\n([\s\S]*?)^[ \t]*```[ \t]*$/gm)) {
     const [, indent = '', language = '', flags = '', body = ''] = match;
@@ -108,6 +130,7 @@ function fencedBlocks(text) {
       code: body.replaceAll(new RegExp(`^${indent}`, 'gm'), ''),
       line,
       runnable: /\brunnable\b/.test(flags),
+      typesOnly: /\btypes-only\b/.test(flags),
     });
   }
   return blocks;

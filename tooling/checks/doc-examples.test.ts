@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 import { afterAll, describe, expect, it } from 'vitest';
 
-import { docExamples, readmeExamples } from './doc-examples.mjs';
+import { docExamples, guideExamples, readmeExamples } from './doc-examples.mjs';
 import { runExamples, typeCheckExamples } from './doc-program.mjs';
 
 const root = mkdtempSync(join(tmpdir(), 'moebius-docs-'));
@@ -45,6 +45,12 @@ describe('finding examples', () => {
       { line: 12, runnable: false, code: 'const b = 2;\n' },
       { line: 16, runnable: true, code: 'c;\n' },
     ]);
+  });
+  it('runs every block of a how-to page that does not ask for types only, and none of another page', () => {
+    const text = '```ts\na;\n```\n\n```ts types-only\nb;\n```\n';
+    const runnable = (file: string) => guideExamples(file, text).map((example) => example.runnable);
+    expect(runnable('docs/how-to/train.md')).toEqual([true, false]);
+    expect(runnable('docs/architecture/tasks.md')).toEqual([false, false]);
   });
   it('takes the blocks of doc comments and no others', () => {
     const text = [

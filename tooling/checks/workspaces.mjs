@@ -5,7 +5,7 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
 
 /**
- * The layer of each workspace folder (docs/architecture/layers.md). Arrows go down only, none inside a layer.
+ * The layer of each workspace folder (AGENTS.md draws them). Arrows go down only, none inside a layer.
  * @type {Readonly<Record<string, number>>}
  */
 export const layers = {

@@ -61,7 +61,8 @@ export async function runProgram(
   }
 }
 
-function createProgram(host: Host, version: string, start: Start): Command {
+/** The commands and their flags. `start` says what happens when one was asked for. */
+export function createProgram(host: Host, version: string, start: Start): Command {
   const program = new Command('moebius')
     .description('Train, examine and run Mixture-of-Experts language models.')
     .version(version)
