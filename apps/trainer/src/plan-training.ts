@@ -84,8 +84,12 @@ async function planResumedRun(
   }
   const saved = await requireRunFile(folder, context.host.workingFolder);
   const config = await withStartedEngine(saved, flags, context);
-  const prompt = recipes.has(config.name) ? recipes.get(config.name).prompt : '';
-  return { config, existing: 'resume', prompt };
+  return { config, existing: 'resume', prompt: promptOf(config) };
+}
+
+/** What the sample continues: a recipe's prompt, also when the recipe was printed into a file first. */
+function promptOf({ name }: TrainConfig): string {
+  return recipes.has(name) ? recipes.get(name).prompt : '';
 }
 
 async function planNewRun(flags: TrainFlags, context: CommandContext): Promise<TrainingPlan> {
@@ -97,7 +101,7 @@ async function planNewRun(flags: TrainFlags, context: CommandContext): Promise<T
   const engine = name === 'auto' ? 'native' : name;
   const config = { ...(await makeRunConfig(flags, { engine, workingFolder })), engine: started.engine };
   const recipe = flags.config === undefined ? recipes.get(flags.recipe ?? 'demo') : undefined;
-  const prompt = recipe?.prompt ?? '';
+  const prompt = promptOf(config);
   if (
     recipe !== undefined &&
     flags.out === undefined &&

@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from 'commander';
 
 import { addBench } from './commands/bench.ts';
+import { addConfig } from './commands/config.ts';
 import { addDoctor } from './commands/doctor.ts';
 import { addEval } from './commands/eval.ts';
 import { addGenerate } from './commands/generate.ts';
@@ -61,8 +62,14 @@ export async function runProgram(
   }
 }
 
-/** The commands and their flags. `start` says what happens when one was asked for. */
-export function createProgram(host: Host, version: string, start: Start): Command {
+/**
+ * The command line as an object: its commands, flags and help, for those who list them.
+ *
+ * @param host - where its text goes
+ * @param version - what `--version` says
+ * @param start - starts a command's work
+ */
+export function createProgram(host: Pick<Host, 'stdout' | 'stderr'>, version: string, start: Start): Command {
   const program = new Command('moebius')
     .description('Train, examine and run Mixture-of-Experts language models.')
     .version(version)
@@ -83,6 +90,7 @@ export function createProgram(host: Host, version: string, start: Start): Comman
   addInspect(program, start);
   addPlot(program, start);
   addTokenizer(program, start);
+  addConfig(program, start);
   addDoctor(program, start);
   addBench(program, start);
   return program;

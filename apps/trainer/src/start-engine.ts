@@ -3,23 +3,31 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 
 import { createEngine } from '@moebius/tensor';
-import type { Engine, EngineOptions } from '@moebius/tensor';
+import type { Engine, EngineName, EngineOptions } from '@moebius/tensor';
 
 import type { EngineFlags } from './engine-flags.ts';
-import type { CommandContext } from './host.ts';
+import type { CommandContext, Host } from './host.ts';
 
 /** Starts the engine and says which it is, and why when it is not the fast one. */
 export async function startEngine(flags: EngineFlags, { host, terminal }: CommandContext): Promise<Engine> {
-  const options: EngineOptions = {
+  const engine = await createEngine(engineOptions(flags, host));
+  terminal.json({ event: 'engine', name: engine.name, threads: engine.threads, versions: engine.versions });
+  terminal.note(`engine     ${engine.description}`);
+  return engine;
+}
+
+/** Which engine {@link startEngine} would start, without a word. */
+export async function findEngineName(flags: EngineFlags, { host }: CommandContext): Promise<EngineName> {
+  return (await createEngine(engineOptions(flags, host))).name;
+}
+
+function engineOptions(flags: EngineFlags, host: Host): EngineOptions {
+  return {
     engine: flags.engine ?? 'auto',
     threads: flags.threads,
     cacheFolder: cacheFolderOf(host.env),
     resolveFrom: [host.workingFolder],
   };
-  const engine = await createEngine(options);
-  terminal.json({ event: 'engine', name: engine.name, threads: engine.threads, versions: engine.versions });
-  terminal.note(`engine     ${engine.description}`);
-  return engine;
 }
 
 /** The per-user cache: MOEBIUS_CACHE, else `moebius` in XDG_CACHE_HOME or `~/.cache`. */

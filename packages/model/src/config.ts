@@ -13,19 +13,19 @@ import { familyOf, supportedModelTypes } from './family.ts';
 export interface ModelConfig {
   /** Family: decides the gate and the tensor names. */
   readonly model_type: 'qwen3_moe';
-  /** V. */
+  /** V: entries of the vocabulary. */
   readonly vocab_size: number;
-  /** D. */
+  /** D: width of the residual stream. */
   readonly hidden_size: number;
   /** Width of the dense layers' feed-forward; unused when every layer is sparse. */
   readonly intermediate_size: number;
-  /** L. */
+  /** L: number of layers. */
   readonly num_hidden_layers: number;
-  /** H. */
+  /** H: query heads of a layer. */
   readonly num_attention_heads: number;
   /** J: every H / J query heads share one key/value head. */
   readonly num_key_value_heads: number;
-  /** C, even. Need not be D / H. */
+  /** C: width of a head, even. Need not be D / H. */
   readonly head_dim: number;
   /** Activation of the gated feed-forward. */
   readonly hidden_act: 'silu';
@@ -43,11 +43,11 @@ export interface ModelConfig {
   readonly decoder_sparse_step: number;
   /** Layers that are dense all the same. */
   readonly mlp_only_layers: readonly number[];
-  /** F. */
+  /** F: inner width of one expert. */
   readonly moe_intermediate_size: number;
-  /** E. Zero makes every layer dense. */
+  /** E: experts of a sparse layer. Zero makes every layer dense. */
   readonly num_experts: number;
-  /** K. */
+  /** K: experts that each token is routed to. */
   readonly num_experts_per_tok: number;
   /** Whether the K weights of a token are divided by their sum. */
   readonly norm_topk_prob: boolean;

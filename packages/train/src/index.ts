@@ -25,6 +25,7 @@ export { createBigramCounts } from './evaluation/bigram-counts.ts';
 export type { BigramCounts } from './evaluation/bigram-counts.ts';
 export { fitKneserNey } from './evaluation/kneser-ney.ts';
 export type { BigramModel } from './evaluation/kneser-ney.ts';
+export { findMissingFiles } from './trainer/config-files.ts';
 export { parseTrainConfig, resolveModelConfig } from './trainer/train-config.ts';
 export type {
   BatchConfig,
@@ -37,6 +38,7 @@ export type {
   TrainConfigInput,
 } from './trainer/train-config.ts';
 export { trainConfigDefinition } from './trainer/train-config-schema.ts';
+export { trainConfigDescriptions } from './trainer/train-config-descriptions.ts';
 export { scheduleFactor } from './trainer/schedule.ts';
 export type { RunPosition } from './trainer/schedule.ts';
 export { defineCallback } from './trainer/callback.ts';

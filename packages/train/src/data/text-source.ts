@@ -16,8 +16,16 @@ import type { TarballDownload } from './npm-tarball.ts';
 
 /** A corpus by name, or a path: folder, `.txt` or `.jsonl` file, or glob. */
 export type TextSource =
-  | { readonly corpus: CorpusName }
-  | { readonly path: string; readonly field?: string | undefined };
+  | {
+      /** A text that comes with Moebius, by name. */
+      readonly corpus: CorpusName;
+    }
+  | {
+      /** A folder, a .txt or .jsonl file, or a glob. */
+      readonly path: string;
+      /** Field of .jsonl lines that holds the text. Default `text`. */
+      readonly field?: string | undefined;
+    };
 
 /** What reading needs from outside. */
 export interface TextSourceOptions {
@@ -44,7 +52,7 @@ export async function readTextSource(
 }
 
 async function readFiles(path: string, options: { readonly field?: string }): Promise<TextDocument[]> {
-  const { files, root } = await findFiles(path);
+  const { files, root } = await findTextFiles(path);
   const documents: TextDocument[] = [];
   for (const file of files) {
     const name = relative(root, file).split(sep).join('/');
@@ -53,13 +61,20 @@ async function readFiles(path: string, options: { readonly field?: string }): Pr
   return documents;
 }
 
-interface FoundFiles {
+/** Files of a path, and what their names are relative to. */
+export interface FoundFiles {
+  /** Absolute, sorted. */
   readonly files: readonly string[];
   /** Names of documents are relative to it, so that they do not depend on where the data lie. */
   readonly root: string;
 }
 
-async function findFiles(path: string): Promise<FoundFiles> {
+/**
+ * The text files of a folder, file or glob. Reads none of them.
+ *
+ * @throws `io` when there is none (names what is near)
+ */
+export async function findTextFiles(path: string): Promise<FoundFiles> {
   const kind = await stat(path).catch(() => undefined);
   if (kind?.isFile() === true) return { files: [resolve(path)], root: dirname(resolve(path)) };
   const isFolder = kind?.isDirectory() === true;
@@ -98,6 +113,6 @@ async function missing(path: string): Promise<MoebiusError> {
   return new MoebiusError({
     code: 'io',
     message: `data: expected a folder, file or glob, got "${path}", which does not exist (${remedy})`,
-    details: { path, near: near ?? null },
+    details: { path, near: near === undefined ? null : join(dirname(path), near) },
   });
 }

@@ -2,10 +2,11 @@
  * @file The schema of a run configuration: kinds, bounds and defaults. What each field means is said in
  * `train-config.ts`.
  */
-import { defineConfig, schemaVersion, z } from '@moebius/core';
+import { defineConfig, schemaVersion, toJsonSchema, z } from '@moebius/core';
 import type { ConfigDefinition } from '@moebius/core';
 
 import { corpusNames } from '../data/corpora.ts';
+import { describeTrainConfigSchema } from './train-config-json-schema.ts';
 import type { TrainConfig } from './train-config.ts';
 
 const path = z.string().min(1);
@@ -85,6 +86,7 @@ const engine = z.strictObject({
 });
 
 const schema: z.ZodType<TrainConfig> = z.strictObject({
+  $schema: z.string().optional(),
   schemaVersion: schemaVersion(1),
   name: z.string().min(1).default('run'),
   model: z.union([path, z.looseObject({})]),
@@ -105,9 +107,9 @@ const schema: z.ZodType<TrainConfig> = z.strictObject({
 });
 
 /** The run configuration's schema, for editors (`toJsonSchema`) and for `parse`. */
-export const trainConfigDefinition: ConfigDefinition<TrainConfig> = defineConfig({
-  name: 'run configuration',
-  schema,
+export const trainConfigDefinition: ConfigDefinition<TrainConfig> = Object.freeze({
+  ...defineConfig({ name: 'run configuration', schema }),
+  toJsonSchema: () => describeTrainConfigSchema(toJsonSchema(schema)),
 });
 
 function isPattern(text: string): boolean {

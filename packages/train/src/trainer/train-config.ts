@@ -35,11 +35,11 @@ export interface BatchConfig {
 export interface OptimizerConfig {
   /** Peak learning rate. Default 1e-3. */
   readonly learningRate: number;
-  /** Default 0.9. */
+  /** Decay of the mean of gradients. Default 0.9. */
   readonly beta1: number;
-  /** Default 0.95. */
+  /** Decay of the mean of squared gradients. Default 0.95. */
   readonly beta2: number;
-  /** Default 1e-8. */
+  /** Added to the divisor of an update. Default 1e-8. */
   readonly epsilon: number;
   /** Decoupled decay. Default 0.1. */
   readonly weightDecay: number;
@@ -51,7 +51,7 @@ export interface OptimizerConfig {
 
 /** How the learning rate changes. */
 export interface ScheduleConfig {
-  /** Default cosine. `wsd`: warm-up, stable, decay. */
+  /** Shape of the curve. Default cosine. `wsd`: warm-up, stable, decay. */
   readonly kind: 'cosine' | 'linear' | 'constant' | 'wsd';
   /** Share of the run in which the rate rises; `warmupSteps` wins where given. Default 0.02. */
   readonly warmupFraction: number;
@@ -93,6 +93,9 @@ export interface EvaluationConfig {
 
 /** A checked run configuration with every default filled. */
 export interface TrainConfig {
+  /** Where the JSON Schema is that an editor checks the file against; kept, and otherwise ignored. */
+  readonly $schema?: string | undefined;
+  /** Version of this format: 1. */
   readonly schemaVersion: number;
   /** Names the run in messages and files. Default `run`. */
   readonly name: string;
@@ -104,21 +107,43 @@ export interface TrainConfig {
   readonly data: DataConfig;
   /** A tokenizer to train on the training text (default: 4,096 tokens), or the path of one. */
   readonly tokenizer:
-    | { readonly vocabularySize: number; readonly minimumCount: number }
-    | { readonly path: string };
+    | {
+        /** Entries to make, the 256 bytes and the special tokens included. Default 4,096. */
+        readonly vocabularySize: number;
+        /** Pairs that occur less often are not merged. Default 2. */
+        readonly minimumCount: number;
+      }
+    | {
+        /** A tokenizer.json, or a folder with one. */
+        readonly path: string;
+      };
   readonly batch: BatchConfig;
   /** How long: by steps, by tokens, or by time (then the schedule follows the clock, and no two runs are the same). */
-  readonly duration: { readonly steps: number } | { readonly tokens: number } | { readonly minutes: number };
+  readonly duration:
+    | {
+        /** Updates of the parameters. */
+        readonly steps: number;
+      }
+    | {
+        /** Tokens trained on, rounded up to whole steps. */
+        readonly tokens: number;
+      }
+    | {
+        /** Minutes from the first step on, evaluations in between included, preparation not. */
+        readonly minutes: number;
+      };
   readonly optimizer: OptimizerConfig;
   readonly schedule: ScheduleConfig;
   readonly losses: LossesConfig;
   readonly evaluation: EvaluationConfig;
+  /** When a checkpoint is saved. */
   readonly checkpoint: {
     /** Steps between checkpoints; null (default) saves one only when the run is stopped early. */
     readonly everySteps: number | null;
   };
+  /** What computes. */
   readonly engine: {
-    /** Default auto: native when it is set up, else wasm. */
+    /** What runs the operations. Default auto: native when it is set up, else wasm. */
     readonly name: 'auto' | 'native' | 'wasm' | 'cpu';
     /** Threads inside one operation; default all cores. */
     readonly threads?: number | undefined;
