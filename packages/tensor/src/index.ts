@@ -87,14 +87,27 @@ export { normLinears } from './ops/norm-linears.ts';
 export { routedBlock } from './ops/routed-block.ts';
 export type { RoutedBlockOptions, RoutedBlockValue, RoutedBlockWeights } from './ops/routed-block.ts';
 // Parameters and their owner.
-export type { AdamWSettings, ParameterId, WeightDecayRule } from './parameters/adamw-settings.ts';
 export { createParameterStore } from './parameters/parameter-store.ts';
 export type { CaptureOptions, Gradients, ParameterInit } from './parameters/parameter-store.ts';
 export type { ParameterStore, UnitId, UpdateOptions } from './parameters/parameter-store.ts';
 export type { UpdateReport } from './parameters/parameter-store.ts';
-export type { Moments } from './parameters/parameter-slot.ts';
+export type { OptimizerState } from './parameters/parameter-slot.ts';
+export type { ParameterTreatment, Treatments } from './parameters/update-plan.ts';
 export { exportParameters, importParameters } from './parameters/parameter-state.ts';
 export type { Snapshot, SnapshotUnit } from './parameters/snapshot.ts';
+// What changes parameters.
+export { optimizers } from './parameters/choose-optimizer.ts';
+export type { CustomOptimizerSettings, OptimizerSettings } from './parameters/choose-optimizer.ts';
+export type { AdamWNumbers, AdamWSettings } from './parameters/adamw.ts';
+export type { SgdSettings } from './parameters/sgd.ts';
+export { notForMuon } from './parameters/muon.ts';
+export type { MuonSettings } from './parameters/muon.ts';
+export { orthogonalize, orthogonalizeFlops } from './parameters/newton-schulz.ts';
+export { defineOptimizer } from './parameters/optimizer.ts';
+export type { CommonSettings, FusedCall, FusedUpdate } from './parameters/optimizer.ts';
+export type { OptimizerDefinition, ParameterId, RuleChoice } from './parameters/optimizer.ts';
+export type { RulePart, RuleResult, RuleState } from './parameters/optimizer.ts';
+export type { UpdateRule, WeightDecayRule } from './parameters/optimizer.ts';
 // A look inside.
 export { profileOperations } from './native/profile-operations.ts';
 export type { OperationCost } from './native/profile-operations.ts';

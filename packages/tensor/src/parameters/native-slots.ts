@@ -1,19 +1,21 @@
 /**
- * @file Parameters as TensorFlow resource variables, updated in place by the fused AdamW kernel.
+ * @file Parameters as TensorFlow resource variables, updated in place by rules that have a fused kernel; other rules
+ * replace the value.
  *
  * A value somebody still holds keeps its old numbers: TensorFlow copies that variable before it writes. So the store
  * frees its own read before an update.
  */
-import { keep, tensor1d, zerosLike } from '@tensorflow/tfjs';
+import { keep, zerosLike } from '@tensorflow/tfjs';
 import type { Tensor } from '@tensorflow/tfjs';
 
-import { MoebiusError } from '@moebius/core';
-
 import { nativeKernel } from '../native/kernels.ts';
+import type { NativeKernel } from '../native/kernels.ts';
 import { createResourceVariable } from '../native/resource-variable.ts';
 import type { ResourceVariable } from '../native/resource-variable.ts';
 import { runOp } from '../ownership.ts';
-import type { AdamWPart, AdamWStep, Moments, ParameterSlot, SlotKind } from './parameter-slot.ts';
+import { applyRule } from './apply-rule.ts';
+import type { FusedUpdate, UpdateRule } from './optimizer.ts';
+import type { OptimizerState, ParameterSlot, SlotKind, SlotPart, SlotStep } from './parameter-slot.ts';
 
 /** Kernel calls take at most this many parameters: bounds the list inputs of one operator. */
 const partsPerCall = 1024;
@@ -30,10 +32,11 @@ export function createNativeSlots(scope: string): SlotKind {
       made += 1;
       return new NativeSlot(value, `${scope}/${made}`);
     },
-    adamW: (parts, step) => {
-      for (let begin = 0; begin < parts.length; begin += partsPerCall) {
-        updateSlots(parts.slice(begin, begin + partsPerCall), step);
-      }
+    update: (rule, parts, step) => {
+      const kernel = rule.fused === undefined ? undefined : nativeKernel(rule.fused.kernel);
+      if (rule.fused === undefined || kernel === undefined) return applyRule(rule, parts, step);
+      for (const call of callsOf(parts))
+        updateInPlace(kernel, { ...rule, fused: rule.fused }, { parts: call, step });
     },
   };
 }
@@ -42,10 +45,10 @@ class NativeSlot implements ParameterSlot {
   readonly shape: readonly number[];
   readonly #name: string;
   readonly value: ResourceVariable;
-  #first: ResourceVariable | undefined;
-  #second: ResourceVariable | undefined;
+  readonly #cells: { [slot: string]: ResourceVariable } = {};
   #held: Tensor | undefined;
   step = 0;
+  rule: string | undefined;
 
   constructor(value: Tensor, name: string) {
     this.shape = value.shape;
@@ -63,31 +66,43 @@ class NativeSlot implements ParameterSlot {
     this.value.assign(value);
   }
 
-  holdMoments(): Moments | undefined {
-    if (this.step === 0) return undefined;
-    const { first, second } = this.moments();
-    return { first: keep(first.read()), second: keep(second.read()), step: this.step };
+  holdState(): OptimizerState | undefined {
+    if (this.rule === undefined) return undefined;
+    const slots = Object.entries(this.#cells).map(([slot, cell]) => [slot, keep(cell.read())] as const);
+    return { rule: this.rule, step: this.step, slots: Object.fromEntries(slots) };
   }
 
-  assignMoments({ first, second, step }: Moments): void {
-    const own = this.moments();
-    own.first.assign(first);
-    own.second.assign(second);
-    this.step = step;
-  }
-
-  /** The moments' variables, made of zeros at first use. */
-  moments(): { first: ResourceVariable; second: ResourceVariable } {
-    if (this.#first === undefined || this.#second === undefined) {
-      const zeros = zerosLike(this.read());
-      this.#first = createResourceVariable(zeros, `${this.#name}/first`);
-      // Each variable gets a buffer of its own: one shared buffer would be copied at the first update.
-      const more = zerosLike(this.read());
-      this.#second = createResourceVariable(more, `${this.#name}/second`);
-      zeros.dispose();
-      more.dispose();
+  assignState({ rule, step, slots }: OptimizerState): void {
+    for (const stale of Object.keys(this.#cells).filter((slot) => !(slot in slots))) this.#drop(stale);
+    for (const [slot, value] of Object.entries(slots)) {
+      const cell = this.#cells[slot];
+      if (cell === undefined) this.#cells[slot] = createResourceVariable(value, `${this.#name}/${slot}`);
+      else cell.assign(value);
     }
-    return { first: this.#first, second: this.#second };
+    this.noteStep(rule, step);
+  }
+
+  clearState(): void {
+    for (const slot of Object.keys(this.#cells)) this.#drop(slot);
+    this.step = 0;
+    this.rule = undefined;
+  }
+
+  /** The variable of a slot, made of zeros at first use: with a buffer of its own, since a shared one would be copied. */
+  cell(slot: string): ResourceVariable {
+    const made = this.#cells[slot];
+    if (made !== undefined) return made;
+    const zeros = zerosLike(this.read());
+    const cell = createResourceVariable(zeros, `${this.#name}/${slot}`);
+    zeros.dispose();
+    this.#cells[slot] = cell;
+    return cell;
+  }
+
+  /** What a kernel did to it. */
+  noteStep(rule: string, step: number): void {
+    this.rule = rule;
+    this.step = step;
   }
 
   /** Frees the store's own read, so that an update needs no copy. */
@@ -99,36 +114,49 @@ class NativeSlot implements ParameterSlot {
   dispose(): void {
     this.release();
     this.value.dispose();
-    this.#first?.dispose();
-    this.#second?.dispose();
+    this.clearState();
+  }
+
+  #drop(slot: string): void {
+    this.#cells[slot]?.dispose();
+    delete this.#cells[slot];
   }
 }
 
-function updateSlots(parts: readonly AdamWPart[], step: AdamWStep): void {
-  const kernel = nativeKernel('MoebiusAdamW');
-  if (kernel === undefined) {
-    throw new MoebiusError({
-      code: 'internal',
-      message: 'internal: MoebiusAdamW must be registered, got none',
-    });
+/** Parts by learning rate, which is one for a kernel call, in pieces that are not too long. */
+function callsOf(parts: readonly SlotPart[]): SlotPart[][] {
+  const byRate = new Map<number, SlotPart[]>();
+  for (const part of parts) {
+    const same = byRate.get(part.lr);
+    if (same === undefined) byRate.set(part.lr, [part]);
+    else same.push(part);
   }
+  const calls: SlotPart[][] = [];
+  for (const same of byRate.values()) {
+    for (let begin = 0; begin < same.length; begin += partsPerCall) {
+      calls.push(same.slice(begin, begin + partsPerCall));
+    }
+  }
+  return calls;
+}
+
+function updateInPlace(
+  kernel: NativeKernel,
+  rule: UpdateRule & { readonly fused: FusedUpdate },
+  { parts, step }: { readonly parts: readonly SlotPart[]; readonly step: SlotStep },
+): void {
   const slots = parts.map(({ slot }) => slot as NativeSlot);
-  runOp('adamW', () => {
-    const moments = slots.map((slot) => slot.moments());
+  const weightDecays = parts.map(({ weightDecay }) => weightDecay);
+  const { lr = 0 } = parts[0] ?? {};
+  runOp(rule.name, () => {
+    const cells = rule.slots.flatMap((name) => slots.map((slot) => slot.cell(name)));
     for (const slot of slots) slot.release();
-    const { lr, beta1, beta2, epsilon, gradientScale } = step;
     kernel([
       ...slots.map((slot) => slot.value.handle),
-      ...moments.map(({ first }) => first.handle),
-      ...moments.map(({ second }) => second.handle),
+      ...cells.map((cell) => cell.handle),
       ...parts.map(({ gradient }) => gradient),
-      tensor1d([lr, beta1 ** step.step, beta2 ** step.step, beta1, beta2, epsilon], 'float32'),
-      tensor1d([gradientScale], 'float32'),
-      tensor1d(
-        parts.map(({ weightDecay }) => weightDecay),
-        'float32',
-      ),
+      ...rule.fused.operands({ ...step, lr, weightDecays }),
     ]);
   });
-  for (const slot of slots) slot.step = step.step;
+  for (const slot of slots) slot.noteStep(rule.name, step.step);
 }

@@ -5,9 +5,9 @@
  *   read(id) ──► borrowed until the next change            capture(units) ──► Snapshot: keeps its values
  *   update(gradients, { optimizer, clipNorm })             while training goes on (copy on write)
  * ```
- * On the native engine values and moments are resource variables and AdamW works in place; a read that is still held
- * keeps its old value, at the price of one copy of that parameter. Elsewhere the same numbers come from TensorFlow.js
- * operations.
+ * On the native engine values and state are resource variables and AdamW works in place; a read that is still held
+ * keeps its old value, at the price of one copy of that parameter. Elsewhere, and for other optimizers, the numbers come
+ * from TensorFlow.js operations.
  */
 import { MoebiusError } from '@moebius/core';
 import { Variable, engine, tensor as makeTensor, variable } from '@tensorflow/tfjs';
@@ -15,12 +15,15 @@ import type { Tensor } from '@tensorflow/tfjs';
 
 import { assertShape } from '../ops/assert-shape.ts';
 import { globalNorm } from '../ops/global-norm.ts';
-import { resolveAdamW } from './adamw-settings.ts';
-import type { AdamWSettings, ParameterId } from './adamw-settings.ts';
+import { resolveOptimizer } from './choose-optimizer.ts';
+import type { OptimizerSettings } from './choose-optimizer.ts';
 import { chooseSlots } from './choose-slots.ts';
-import type { AdamWPart, Moments, ParameterSlot, SlotKind } from './parameter-slot.ts';
+import type { ParameterId } from './optimizer.ts';
+import type { OptimizerState, ParameterSlot, SlotKind } from './parameter-slot.ts';
 import { createSnapshot } from './snapshot.ts';
 import type { Snapshot } from './snapshot.ts';
+import { planUpdate } from './update-plan.ts';
+import type { Treatments } from './update-plan.ts';
 
 /** Identifies a unit: parameters that move and are saved together, for example one expert. */
 export type UnitId = string;
@@ -42,8 +45,10 @@ export type Gradients = { readonly [id: ParameterId]: Tensor };
 
 /** Options of {@link ParameterStore.update}. */
 export interface UpdateOptions {
-  /** AdamW settings of this step. */
-  readonly optimizer: AdamWSettings;
+  /** Optimizer of this step and its numbers: AdamW, unless `kind` says otherwise. */
+  readonly optimizer: OptimizerSettings;
+  /** Parameters that are treated in their own way: rate, decay, or not at all (frozen). */
+  readonly treatments?: Treatments;
   /** Scales all gradients down so that their joint norm is at most this; absent: no clipping. */
   readonly clipNorm?: number;
   /** Multiplies every gradient before norm and clipping (1 / micro-batches); default 1. */
@@ -78,14 +83,21 @@ export interface ParameterStore {
   shape(id: ParameterId): readonly number[];
   /** The value, float32 `[…]`, borrowed until the next change of the parameter. */
   read(id: ParameterId): Tensor;
-  /** One AdamW step; gradients are borrowed. @throws `shape`; `numerics` on a gradient that is not finite */
+  /**
+   * One optimizer step; gradients are borrowed, those of frozen parameters are not looked at.
+   *
+   * @throws `shape`; `numerics` on a gradient that is not finite; `configuration` on bad settings, or when a parameter
+   *   has another optimizer's state. Nothing is changed then
+   */
   update(gradients: Gradients, options: UpdateOptions): UpdateReport;
-  /** Replaces a value; the tensor is borrowed. Moments stay. */
+  /** Replaces a value; the tensor, float32, is borrowed. Optimizer state stays. @throws `shape` */
   assign(id: ParameterId, value: Tensor): void;
-  /** Moments by parameter, owned by the caller; parameters that were never updated are absent. */
-  optimizerState(): { readonly [id: ParameterId]: Moments };
-  /** Replaces moments; the tensors are borrowed. */
-  assignOptimizerState(state: { readonly [id: ParameterId]: Moments }): void;
+  /** The optimizer's state by parameter, owned by the caller; parameters that were never updated are absent. */
+  optimizerState(): { readonly [id: ParameterId]: OptimizerState };
+  /** Replaces optimizer state; the tensors are borrowed. */
+  assignOptimizerState(state: { readonly [id: ParameterId]: OptimizerState }): void;
+  /** Forgets the optimizer's state (of all by default): the next update is the first, by any optimizer. */
+  clearOptimizerState(ids?: readonly ParameterId[]): void;
   /** TensorFlow.js variables that read and write this store, so that its optimizers work on it; owned by the store. */
   variables(): { readonly [id: ParameterId]: Variable };
   /** Grows with every change of any parameter of the unit. */
@@ -100,7 +112,7 @@ export interface ParameterStore {
 
 /** Options of {@link ParameterStore.capture}. */
 export interface CaptureOptions {
-  /** Whether to hold the optimizer moments too; default false. */
+  /** Whether to hold the optimizer's state (moments, momentum) too; default false. */
   readonly moments?: boolean;
 }
 
@@ -165,12 +177,16 @@ class EngineParameterStore implements ParameterStore {
   }
 
   update(gradients: Gradients, options: UpdateOptions): UpdateReport {
-    const { clipNorm, gradientScale = 1, onNonFinite = 'throw' } = options;
-    const settings = resolveAdamW(options.optimizer);
-    const named = Object.entries(gradients).map(([id, gradient]) => ({ id, gradient, ...this.#entry(id) }));
+    const { clipNorm, gradientScale = 1, onNonFinite = 'throw', treatments = {} } = options;
+    const optimizer = resolveOptimizer(options.optimizer);
+    for (const id of Object.keys(treatments)) this.#entry(id);
+    const named = Object.entries(gradients)
+      .map(([id, gradient]) => ({ id, gradient, slot: this.#entry(id).slot }))
+      .filter(({ id }) => treatments[id]?.frozen !== true);
     for (const { id, gradient, slot } of named) {
       assertShape(gradient, slot.shape.join(' '), {}, `gradient of ${id}`);
     }
+    const calls = planUpdate(named, optimizer, treatments);
     const measured = globalNorm(named.map(({ gradient }) => gradient));
     const norm = measured.norm * gradientScale;
     const finite = measured.finite && Number.isFinite(norm);
@@ -179,17 +195,8 @@ class EngineParameterStore implements ParameterStore {
       if (onNonFinite === 'skip') return { applied: false, norm, clipScale: 1, finite };
       throw notFinite(named.map(({ id, gradient }) => ({ id, finite: globalNorm([gradient]).finite })));
     }
-    const byStep = new Map<number, AdamWPart[]>();
-    for (const { id, gradient, slot } of named) {
-      const step = slot.step + 1;
-      const parts = byStep.get(step) ?? [];
-      parts.push({ slot, gradient, weightDecay: settings.decayOf(id) });
-      byStep.set(step, parts);
-    }
-    const { lr, beta1, beta2, epsilon } = settings;
-    const scale = gradientScale * clipScale;
-    for (const [step, parts] of byStep) {
-      this.#kind.adamW(parts, { lr, beta1, beta2, epsilon, gradientScale: scale, step });
+    for (const { rule, step, parts } of calls) {
+      this.#kind.update(rule, parts, { step, gradientScale: gradientScale * clipScale });
     }
     this.#changed(named.map(({ id }) => id));
     return { applied: true, norm, clipScale, finite };
@@ -198,26 +205,37 @@ class EngineParameterStore implements ParameterStore {
   assign(id: ParameterId, value: Tensor): void {
     const { slot } = this.#entry(id);
     assertShape(value, slot.shape.join(' '), {}, `value of ${id}`);
+    if (value.dtype !== 'float32') {
+      throw new MoebiusError({
+        code: 'shape',
+        message: `value of ${id}: must be float32, got ${value.dtype}`,
+        details: { id, dtype: value.dtype },
+      });
+    }
     slot.assign(value);
     this.#changed([id]);
   }
 
-  optimizerState(): { readonly [id: ParameterId]: Moments } {
-    const state: { [id: ParameterId]: Moments } = {};
+  optimizerState(): { readonly [id: ParameterId]: OptimizerState } {
+    const state: { [id: ParameterId]: OptimizerState } = {};
     for (const [id, { slot }] of this.#entries) {
-      const moments = slot.holdMoments();
-      if (moments !== undefined) state[id] = moments;
+      const held = slot.holdState();
+      if (held !== undefined) state[id] = held;
     }
     return state;
   }
 
-  assignOptimizerState(state: { readonly [id: ParameterId]: Moments }): void {
-    for (const [id, moments] of Object.entries(state)) {
-      const { slot } = this.#entry(id);
-      assertShape(moments.first, slot.shape.join(' '), {}, `first moment of ${id}`);
-      assertShape(moments.second, slot.shape.join(' '), {}, `second moment of ${id}`);
-      slot.assignMoments(moments);
+  assignOptimizerState(state: { readonly [id: ParameterId]: OptimizerState }): void {
+    for (const [id, { slots }] of Object.entries(state)) {
+      const pattern = this.shape(id).join(' ');
+      for (const [slot, value] of Object.entries(slots))
+        assertShape(value, pattern, {}, `"${slot}" of ${id}`);
     }
+    for (const [id, held] of Object.entries(state)) this.#entry(id).slot.assignState(held);
+  }
+
+  clearOptimizerState(ids: readonly ParameterId[] = this.ids()): void {
+    for (const id of ids) this.#entry(id).slot.clearState();
   }
 
   variables(): { readonly [id: ParameterId]: Variable } {

@@ -6,8 +6,8 @@ import { keep } from '@tensorflow/tfjs';
 import type { Tensor } from '@tensorflow/tfjs';
 
 import { cloneTensor, disposeTree } from '../ownership.ts';
-import type { ParameterId } from './adamw-settings.ts';
-import type { Moments, ParameterSlot } from './parameter-slot.ts';
+import type { ParameterId } from './optimizer.ts';
+import type { OptimizerState, ParameterSlot } from './parameter-slot.ts';
 
 /** One unit as it was. */
 export interface SnapshotUnit {
@@ -25,8 +25,8 @@ export interface Snapshot {
   readonly units: readonly SnapshotUnit[];
   /** A value, float32 `[…]`, borrowed until dispose. */
   read(id: ParameterId): Tensor;
-  /** Moments, borrowed until dispose; undefined when not captured or never updated. */
-  moments(id: ParameterId): Moments | undefined;
+  /** The optimizer's state (moments, momentum), borrowed until dispose; undefined when not captured or never updated. */
+  moments(id: ParameterId): OptimizerState | undefined;
   /** Frees the handles. */
   dispose(): void;
 }
@@ -47,14 +47,14 @@ export interface CapturedUnit {
  * @returns a snapshot, owned by the caller
  */
 export function createSnapshot(captured: readonly CapturedUnit[], withMoments: boolean): Snapshot {
-  const held: { [id: ParameterId]: { value: Tensor; moments: Moments | undefined } } = {};
+  const held: { [id: ParameterId]: { value: Tensor; moments: OptimizerState | undefined } } = {};
   for (const { id, slot } of captured.flatMap((unit) => unit.parameters)) {
     held[id] = {
       value: keep(cloneTensor(slot.read())),
-      moments: withMoments ? slot.holdMoments() : undefined,
+      moments: withMoments ? slot.holdState() : undefined,
     };
   }
-  const find = (id: ParameterId): { value: Tensor; moments: Moments | undefined } => {
+  const find = (id: ParameterId): { value: Tensor; moments: OptimizerState | undefined } => {
     const found = held[id];
     if (found !== undefined && !found.value.isDisposed) return found;
     throw new MoebiusError({

@@ -1,4 +1,10 @@
 import { describeEngine } from '../../src/testing/index.ts';
+import { optimizersSuite } from './optimizers-suite.ts';
 import { parametersSuite } from './parameters-suite.ts';
+import { variablesSuite } from './variables-suite.ts';
 
-describeEngine('wasm', parametersSuite);
+describeEngine('wasm', (context) => {
+  parametersSuite(context);
+  optimizersSuite();
+  variablesSuite();
+});
