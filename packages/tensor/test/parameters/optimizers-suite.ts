@@ -1,30 +1,25 @@
-/** @file Optimizers as data: PyTorch's numbers, treatments, state, definitions of one's own. For one engine. */
+/** @file Optimizers as data: PyTorch's numbers, treatments, state. For one engine. */
 import { readFileSync } from 'node:fs';
 
-import { createMemoryState, isMoebiusError, runSync } from '@moebius/core';
-import type { MemoryState } from '@moebius/core';
+import { createMemoryState, runSync } from '@moebius/core';
 import { describe, expect, it } from 'vitest';
 
 import {
   createParameterStore,
-  defineOptimizer,
   disposeTree,
-  exportParameters,
   importParameters,
   matMul,
-  mul,
   optimizers,
   orthogonalize,
   orthogonalizeFlops,
   readHostSync,
-  sub,
   tensor,
-  tensor3d,
   tidy,
 } from '../../src/index.ts';
-import type { OptimizerSettings, ParameterStore, Tensor, Treatments, UpdateRule } from '../../src/index.ts';
+import type { OptimizerSettings, Tensor3D, Treatments } from '../../src/index.ts';
 import { sampleTensor, toList } from '../../src/testing/index.ts';
 import { withPortableBodies } from '../operations/portable-bodies.ts';
+import { gradientsOf, kinds, messageOf, mixedStore, save, step, valuesOf } from './small-stores.ts';
 
 interface TorchFixture {
   readonly shapes: { readonly [id: string]: number[] };
@@ -56,71 +51,11 @@ const torchSettings: { readonly [name: string]: OptimizerSettings } = {
   },
 };
 
-/** One of every rule and slot count. */
-const kinds: readonly OptimizerSettings[] = [
-  { lr: 0.05 },
-  { kind: 'sgd', lr: 0.05 },
-  { kind: 'sgd', lr: 0.05, momentum: 0.9, nesterov: true },
-  { kind: 'muon', lr: 0.05 },
-];
-
-/** Two matrices of one shape, one of another, a vector, and a matrix that Muon leaves to AdamW. */
-function mixedStore(): ParameterStore {
-  const parameter = (shape: number[], seed: number, unit: string) => ({
-    shape,
-    data: Float32Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(seed + i)),
-    unit,
-  });
-  return createParameterStore({
-    'layers.0.up.weight': parameter([6, 4], 1, 'a'),
-    'layers.1.up.weight': parameter([6, 4], 2, 'a'),
-    'layers.1.norm.weight': parameter([4], 3, 'a'),
-    'layers.1.mlp.gate.weight': parameter([3, 4], 4, 'b'),
-    'layers.1.down.weight': parameter([4, 6], 5, 'b'),
-  });
-}
-
-function gradientsOf(store: ParameterStore, seed: number): { [id: string]: Tensor } {
-  return Object.fromEntries(store.ids().map((id) => [id, sampleTensor(store.shape(id), `${id} ${seed}`)]));
-}
-
-function step(store: ParameterStore, seed: number, options: Parameters<ParameterStore['update']>[1]): number {
-  const gradients = gradientsOf(store, seed);
-  const { norm } = store.update(gradients, options);
-  disposeTree(gradients);
-  return norm;
-}
-
-function valuesOf(store: ParameterStore): { [id: string]: number[] } {
-  return Object.fromEntries(store.ids().map((id) => [id, toList(store.read(id))]));
-}
-
-function save(store: ParameterStore): MemoryState {
-  const state = createMemoryState();
-  const writer = state.writer();
-  const snapshot = store.capture(undefined, { moments: true });
-  runSync(writer.begin());
-  runSync(exportParameters(snapshot, writer));
-  runSync(writer.commit());
-  snapshot.dispose();
-  return state;
-}
-
-function messageOf(action: () => unknown): string {
-  try {
-    action();
-  } catch (error) {
-    return isMoebiusError(error) ? `${error.code}: ${error.message}` : String(error);
-  }
-  return 'nothing was thrown';
-}
-
 /** Tests of one running engine. */
 export function optimizersSuite(): void {
   describeNumbers();
   describeTreatments();
   describeStateOfRules();
-  describeDefinitions();
 }
 
 function describeNumbers(): void {
@@ -170,7 +105,7 @@ function describeNumbers(): void {
         [5, 5],
         [1, 6],
       ] as const) {
-        const stack = sampleTensor([2, rows, columns], `stack ${rows}`) as ReturnType<typeof tensor3d>;
+        const stack = sampleTensor([2, rows, columns], `stack ${rows}`) as Tensor3D;
         const gram = tidy(() => {
           const u = orthogonalize(stack, 5);
           return rows <= columns ? matMul(u, u, false, true) : matMul(u, u, true, false);
@@ -342,79 +277,6 @@ function describeStateOfRules(): void {
       expect(messageOf(load(foreign))).toMatch(
         /must be of one rule .*adamw\.first, .*sgd\.momentum at step 1/,
       );
-      store.dispose();
-    });
-  });
-}
-
-function describeDefinitions(): void {
-  const rule = (update: UpdateRule['update'], slots: string[] = []): OptimizerSettings => ({
-    kind: defineOptimizer({
-      name: 'mine',
-      weightDecay: 0,
-      check: (settings: { lr: number; settings?: { scale?: number } }) =>
-        (settings.settings?.scale ?? 1) > 0 ? [] : ['scale must be above 0'],
-      rules: () => {
-        const made: UpdateRule = { name: 'mine', slots, update };
-        return () => made;
-      },
-    }),
-    lr: 0.5,
-  });
-
-  describe('a definition of one’s own', () => {
-    it('is one object: it gets parameters of one shape together, scaled gradients, and its state back', () => {
-      const store = mixedStore();
-      const before = valuesOf(store);
-      const groups: string[][] = [];
-      const optimizer = rule(
-        (parts, at) => {
-          groups.push(parts.map(({ id }) => id));
-          return parts.map(({ value, gradient, state, lr }) => {
-            expect(toList(state['last']!).every((x) => x === 0)).toBe(at === 1);
-            return { value: sub(value, mul(gradient, lr)), state: { last: gradient } };
-          });
-        },
-        ['last'],
-      );
-      const gradients = gradientsOf(store, 1);
-      store.update(gradients, { optimizer, gradientScale: 0.5 });
-      store.update(gradients, { optimizer, gradientScale: 0.5 });
-      expect(groups.slice(0, 4)).toEqual([
-        ['layers.0.up.weight', 'layers.1.up.weight'],
-        ['layers.1.norm.weight'],
-        ['layers.1.mlp.gate.weight'],
-        ['layers.1.down.weight'],
-      ]);
-      for (const id of store.ids()) {
-        const g = toList(gradients[id]!);
-        expect(store.read(id)).toBeAllClose(before[id]!.map((x, i) => x - 0.5 * g[i]!));
-      }
-      disposeTree(gradients);
-      store.dispose();
-    });
-
-    it('that is wrong changes nothing and is named', () => {
-      const store = mixedStore();
-      const before = valuesOf(store);
-      const gradients = gradientsOf(store, 1);
-      const update = (optimizer: OptimizerSettings) => () => store.update(gradients, { optimizer });
-      expect(messageOf(update(rule(() => [])))).toBe(
-        'plugin: optimizer rule "mine": must give a result for each of 2 parameters, got 0',
-      );
-      const stateless = rule((parts) => parts.map(({ value }) => ({ value, state: {} })), ['last']);
-      expect(messageOf(update(stateless))).toBe(
-        'plugin: optimizer rule "mine": must give its slot "last" for layers.0.up.weight, got none',
-      );
-      const flat = rule((parts) => parts.map(({ value }) => ({ value: value.flatten(), state: {} })));
-      expect(messageOf(update(flat))).toMatch(
-        /shape: value of layers\.0\.up\.weight from optimizer rule "mine": must have rank 2/,
-      );
-      expect(messageOf(update({ ...rule(() => []), settings: { scale: 0 } } as OptimizerSettings))).toBe(
-        'configuration: mine: scale must be above 0',
-      );
-      expect(valuesOf(store)).toEqual(before);
-      disposeTree(gradients);
       store.dispose();
     });
   });

@@ -12,14 +12,9 @@ import {
   disposeTree,
   exportParameters,
   importParameters,
-  mul,
-  square,
-  sub,
-  sum,
   tensor1d,
-  train,
 } from '../../src/index.ts';
-import type { AdamWSettings, ParameterStore, Scalar, Snapshot, Tensor } from '../../src/index.ts';
+import type { AdamWSettings, ParameterStore, Snapshot, Tensor } from '../../src/index.ts';
 import {
   expectNoTensorLeak,
   installTensorMatchers,

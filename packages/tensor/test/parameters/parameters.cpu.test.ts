@@ -1,4 +1,5 @@
 import { describeEngine } from '../../src/testing/index.ts';
+import { definitionsSuite } from './definitions-suite.ts';
 import { optimizersSuite } from './optimizers-suite.ts';
 import { parametersSuite } from './parameters-suite.ts';
 import { variablesSuite } from './variables-suite.ts';
@@ -6,5 +7,6 @@ import { variablesSuite } from './variables-suite.ts';
 describeEngine('cpu', (context) => {
   parametersSuite(context);
   optimizersSuite();
+  definitionsSuite();
   variablesSuite();
 });
