@@ -2,7 +2,15 @@
 import { spawnSync } from 'node:child_process';
 
 const folder = new URL('.', import.meta.url);
-for (const name of ['kernels', 'language-model', 'memory', 'moe-layer', 'profile', 'wasm-smoke']) {
+for (const name of [
+  'kernels',
+  'language-model',
+  'memory',
+  'moe-layer',
+  'profile',
+  'reference-ablation',
+  'wasm-smoke',
+]) {
   const began = performance.now();
   const flags = ['--import', 'tsx', '--conditions=@moebius/source', `src/${name}.ts`, '--smoke'];
   const { status } = spawnSync(process.execPath, flags, { cwd: folder, stdio: 'inherit' });
