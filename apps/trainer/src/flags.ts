@@ -27,6 +27,13 @@ export function positiveNumber(text: string): number {
   throw new InvalidArgumentError('Must be a number above 0.');
 }
 
+/** A number from 0 to below 1. */
+export function fractionBelowOne(text: string): number {
+  const value = Number(text);
+  if (text.trim() !== '' && value >= 0 && value < 1) return value;
+  throw new InvalidArgumentError('Must be a number from 0 to below 1.');
+}
+
 /** Collects a flag that may stand several times. */
 export function collect(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];

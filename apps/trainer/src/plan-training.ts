@@ -50,6 +50,9 @@ const resumeExcludes = [
   'valData',
   'field',
   'tokenizer',
+  'initFrom',
+  'ema',
+  'earlyStop',
   'steps',
   'minutes',
   'batch',
@@ -75,7 +78,9 @@ async function planResumedRun(
 ): Promise<TrainingPlan> {
   const given = resumeExcludes.filter((name) => flags[name] !== undefined);
   if (given.length > 0) {
-    const named = given.map((name) => `--${name === 'valData' ? 'val-data' : name}`).join(', ');
+    const named = given
+      .map((name) => `--${name.replace(/[A-Z]/gu, (letter) => `-${letter.toLowerCase()}`)}`)
+      .join(', ');
     throw new MoebiusError({
       code: 'configuration',
       message: `--resume: must go on with the run as it was begun, got ${named} beside it (leave them out, or start a new run)`,
@@ -83,7 +88,10 @@ async function planResumedRun(
     });
   }
   const saved = await requireRunFile(folder, context.host.workingFolder);
-  const config = await withStartedEngine(saved, flags, context);
+  const started = await withStartedEngine(saved, flags, context);
+  // Whether bad steps are left out decides no number of the steps before: a run that stopped on one can go on without it.
+  const { onNonfinite = started.numerics.onNonFinite } = flags;
+  const config = { ...started, numerics: { ...started.numerics, onNonFinite: onNonfinite } };
   return { config, existing: 'resume', prompt: promptOf(config) };
 }
 

@@ -10,6 +10,7 @@ import type { EngineName } from '@moebius/tensor';
 import { parseTrainConfig } from '@moebius/train';
 import type { TrainConfig } from '@moebius/train';
 
+import { findModelFolder } from './model-folder.ts';
 import { applyOverrides, parseOverride } from './overrides.ts';
 import { recipes } from './recipes/registry.ts';
 import { textSourceOf } from './text-flags.ts';
@@ -46,6 +47,14 @@ export interface RunFlags {
   readonly field?: string;
   /** A tokenizer.json, or a folder with one. */
   readonly tokenizer?: string;
+  /** Folder of a model, or of a run that made one, to begin with. */
+  readonly initFrom?: string;
+  /** Decay of the average of the weights. */
+  readonly ema?: number;
+  /** Evaluations without a gain before the run ends. */
+  readonly earlyStop?: number;
+  /** What to do about a loss or gradient that is not finite. */
+  readonly onNonfinite?: 'stop' | 'skip';
   /** `path=value` of any other scalar. */
   readonly set?: readonly string[];
 }
@@ -54,7 +63,15 @@ export interface RunFlags {
 const provisionalVocabulary = 65_536;
 const tokenKeys = new Set(['vocab_size', 'bos_token_id', 'eos_token_id', 'pad_token_id']);
 /** Scalars that have no default. */
-const optionalPaths = ['engine.threads', 'schedule.warmupSteps', 'model.vocab_size'];
+const optionalPaths = [
+  'engine.threads',
+  'schedule.warmupSteps',
+  'model.vocab_size',
+  'ema.decay',
+  'ema.startStep',
+  'earlyStop.patience',
+  'earlyStop.minimumGain',
+];
 
 /**
  * Makes the run's configuration.
@@ -74,7 +91,8 @@ export async function makeRunConfig(
       : await readConfigFile(flags.config, workingFolder);
   const subject = flags.config ?? `recipe ${flags.recipe ?? 'demo'}`;
   const complete = withModelDefaults(parseTrainConfig(written, subject));
-  const flagged = applyFlags(complete, flags, workingFolder);
+  const begun = await withInitialModel(complete, flags, workingFolder);
+  const flagged = applyFlags(begun, flags, workingFolder);
   const changed = applyOverrides(flagged, (flags.set ?? []).map(parseOverride), optionalPaths);
   return withAbsoluteOutput(parseTrainConfig(changed), workingFolder);
 }
@@ -116,6 +134,17 @@ function withModelDefaults(config: TrainConfig): TrainConfig {
   return { ...config, model: { ...Object.fromEntries(defaults), ...model } };
 }
 
+/** With the configuration and the tokenizer of the model to begin with. */
+async function withInitialModel(
+  config: TrainConfig,
+  { initFrom }: RunFlags,
+  workingFolder: string,
+): Promise<TrainConfig> {
+  if (initFrom === undefined) return config;
+  const folder = await findModelFolder(initFrom, workingFolder);
+  return { ...config, initFrom: folder, model: folder, tokenizer: { path: folder } };
+}
+
 function applyFlags(config: TrainConfig, flags: RunFlags, workingFolder: string): TrainConfig {
   const text = { field: flags.field, workingFolder };
   return {
@@ -125,6 +154,14 @@ function applyFlags(config: TrainConfig, flags: RunFlags, workingFolder: string)
     ...(flags.tokenizer === undefined
       ? {}
       : { tokenizer: { path: resolve(workingFolder, flags.tokenizer) } }),
+    ...(flags.ema === undefined ? {} : { ema: { startStep: 0, ...config.ema, decay: flags.ema } }),
+    ...(flags.earlyStop === undefined
+      ? {}
+      : { earlyStop: { minimumGain: 0, ...config.earlyStop, patience: flags.earlyStop } }),
+    numerics: {
+      ...config.numerics,
+      ...(flags.onNonfinite === undefined ? {} : { onNonFinite: flags.onNonfinite }),
+    },
     duration: durationOf(config, flags),
     data: {
       ...config.data,

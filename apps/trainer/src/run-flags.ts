@@ -3,7 +3,7 @@ import { Option } from 'commander';
 import type { Command } from 'commander';
 
 import { addEngineFlags } from './engine-flags.ts';
-import { collect, positiveNumber, wholeNumber } from './flags.ts';
+import { collect, fractionBelowOne, positiveNumber, wholeNumber } from './flags.ts';
 
 /**
  * Adds the flags of {@link RunFlags}.
@@ -20,13 +20,15 @@ export function addRunFlags(command: Command, options: { readonly duration?: boo
     .option('--data <source>', 'text: a folder, file or glob of .txt or .jsonl, or the name of a text')
     .option('--val-data <source>', 'held-out text of its own (default: part of --data)')
     .option('--field <name>', 'field of .jsonl lines that holds the text')
-    .option('--tokenizer <path>', 'a tokenizer.json instead of a trained one');
+    .option('--tokenizer <path>', 'a tokenizer.json instead of a trained one')
+    .option('--init-from <folder>', 'begin with the weights and tokenizer of a saved model or run');
   if (duration) addDurationFlags(command);
   command
     .option('--batch <count>', 'sequences of a step', wholeNumber(1))
     .option('--sequence <count>', 'tokens of a sequence', wholeNumber(2))
     .option('--lr <number>', 'highest learning rate', positiveNumber)
     .option('--seed <number>', 'of weights and data order', wholeNumber(0));
+  if (duration) addStabilityFlags(command);
   addEngineFlags(command);
   return command.addOption(
     new Option(
@@ -34,6 +36,22 @@ export function addRunFlags(command: Command, options: { readonly duration?: boo
       'change any other scalar of the configuration; may be repeated',
     ).argParser(collect),
   );
+}
+
+function addStabilityFlags(command: Command): void {
+  command
+    .option('--ema <decay>', 'average the weights; 0.999 looks back about 1,000 steps', fractionBelowOne)
+    .option(
+      '--early-stop <patience>',
+      'end after so many evaluations without a gain; the best weights are kept',
+      wholeNumber(1),
+    )
+    .addOption(
+      new Option('--on-nonfinite <what>', 'what to do about a loss or gradient that is not finite').choices([
+        'stop',
+        'skip',
+      ]),
+    );
 }
 
 function addDurationFlags(command: Command): void {

@@ -6,6 +6,7 @@ import type {
   EvaluateEvent,
   PrepareEvent,
   SaveEvent,
+  SkipEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
@@ -79,6 +80,8 @@ function showEvent(event: TrainEvent, showing: Showing): void {
       return describeStart(event).forEach((line) => showing.progress.note(line));
     case 'step':
       return showStep(event, showing);
+    case 'skip':
+      return showing.progress.note(showing.terminal.faint(describeSkip(event)));
     case 'evaluate':
       return showing.progress.note(describeEvaluation(event));
     case 'save':
@@ -132,11 +135,22 @@ function stripOf({ routing }: StepEvent, tokensPerStep: number): string {
   );
 }
 
+function describeSkip({ step, inRow, total, reason }: SkipEvent): string {
+  const row = inRow === total ? '' : `, ${inRow} in a row`;
+  return `step ${step}: left out (${total} so far${row}): ${reason}`;
+}
+
+const weightNames: { readonly [name in EvaluateEvent['weights']]: string } = {
+  trained: '',
+  average: ', averaged weights',
+  best: ', best weights',
+};
+
 function describeEvaluation(event: EvaluateEvent): string {
   const part = event.isWhole ? '' : ` on ${formatCount(event.evaluatedTokens)} tokens`;
   return (
     `step ${event.step}: held-out loss ${event.loss.toFixed(3)}, perplexity ${event.perplexity.toFixed(1)}, ` +
-    `${event.bitsPerByte.toFixed(3)} bits per byte${part}, after ${formatCount(event.seenTokens)} tokens`
+    `${event.bitsPerByte.toFixed(3)} bits per byte${part}, after ${formatCount(event.seenTokens)} tokens${weightNames[event.weights]}`
   );
 }
 
@@ -144,8 +158,16 @@ function describeSave({ what, folder, elapsedMs }: SaveEvent, terminal: Terminal
   return `${what} saved in ${folder} ${terminal.faint(`(${formatDuration(elapsedMs / 1000)})`)}`;
 }
 
+const endNames: { readonly [reason in EndEvent['reason']]: string } = {
+  finished: 'finished',
+  aborted: 'stopped',
+  'early-stop': 'stopped early',
+};
+
 function describeEnd(event: EndEvent, { terminal, state }: Showing): string[] {
-  const head = `${event.reason === 'finished' ? 'finished' : 'stopped'} after ${event.step} steps, ${formatCount(event.tokens)} tokens, ${formatDuration(event.elapsedMs / 1000)}`;
+  const best = event.bestStep === undefined ? '' : `, weights of step ${event.bestStep}`;
+  const skipped = event.skippedSteps === 0 ? '' : `, ${event.skippedSteps} left out`;
+  const head = `${endNames[event.reason]} after ${event.step} steps${skipped}, ${formatCount(event.tokens)} tokens, ${formatDuration(event.elapsedMs / 1000)}${best}`;
   const loads = state.newest?.routing.map(({ load }) => load) ?? [];
   const balance =
     loads.length === 0

@@ -30,8 +30,11 @@ export { parseTrainConfig, resolveModelConfig } from './trainer/train-config.ts'
 export type {
   BatchConfig,
   DataConfig,
+  EarlyStopConfig,
+  EmaConfig,
   EvaluationConfig,
   LossesConfig,
+  NumericsConfig,
   OptimizerConfig,
   ScheduleConfig,
   TrainConfig,
@@ -49,6 +52,7 @@ export type {
   LayerLoad,
   PrepareEvent,
   SaveEvent,
+  SkipEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
@@ -72,4 +76,5 @@ export { parseRunCurves } from './plot/run-curves.ts';
 export type { CurvePoint, LayerCurves, RunCurves } from './plot/run-curves.ts';
 export { drawRuns } from './plot/draw-runs.ts';
 export type { DrawRunsOptions } from './plot/draw-runs.ts';
+export { averageDecay } from './trainer/weight-copies.ts';
 export { metricsFileName } from './trainer/metrics-file.ts';

@@ -3,7 +3,7 @@ import { relative } from 'node:path';
 
 import { isMoebiusError } from '@moebius/core';
 import { createTrainer } from '@moebius/train';
-import type { Trainer, TrainerOptions } from '@moebius/train';
+import type { EndEvent, Trainer, TrainerOptions } from '@moebius/train';
 
 import { continueText } from '../continue-text.ts';
 import { exitCodes } from '../exit-codes.ts';
@@ -66,8 +66,8 @@ interface Running {
 }
 
 /** Shows every event; writes `run.json` when training begins. */
-async function runTrainer(trainer: Trainer, { plan, report }: Running): Promise<'finished' | 'aborted'> {
-  let reason: 'finished' | 'aborted' = 'aborted';
+async function runTrainer(trainer: Trainer, { plan, report }: Running): Promise<EndEvent['reason']> {
+  let reason: EndEvent['reason'] = 'aborted';
   for await (const event of trainer.run()) {
     // The engine was started, and named, before the configuration was made.
     if (event.kind === 'prepare' && event.stage === 'engine') continue;

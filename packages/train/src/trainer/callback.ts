@@ -6,7 +6,15 @@ import type { Plugin } from '@moebius/core';
 import type { DecoderModel } from '@moebius/model';
 
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { EndEvent, EvaluateEvent, SaveEvent, StartEvent, StepEvent, TrainEvent } from './events.ts';
+import type {
+  EndEvent,
+  EvaluateEvent,
+  SaveEvent,
+  SkipEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+} from './events.ts';
 import type { TrainConfig } from './train-config.ts';
 
 /** What a callback may look at. All of it is borrowed. */
@@ -22,6 +30,8 @@ export interface CallbackHooks {
   onStart?(event: StartEvent, context: CallbackContext): void | Promise<void>;
   /** After each step. */
   onStep?(event: StepEvent, context: CallbackContext): void | Promise<void>;
+  /** After each step that was left out because a number was not finite. */
+  onSkip?(event: SkipEvent, context: CallbackContext): void | Promise<void>;
   /** After each evaluation. */
   onEvaluate?(event: EvaluateEvent, context: CallbackContext): void | Promise<void>;
   /** After something was written. */
@@ -35,7 +45,7 @@ export interface Callback extends Plugin, CallbackHooks {
   readonly kind: 'callback';
 }
 
-const hookNames = ['onStart', 'onStep', 'onEvaluate', 'onSave', 'onEnd'] as const;
+const hookNames = ['onStart', 'onStep', 'onSkip', 'onEvaluate', 'onSave', 'onEnd'] as const;
 
 /**
  * Defines a callback.
@@ -96,6 +106,8 @@ function callHook(
       return callback.onStart?.(event, context);
     case 'step':
       return callback.onStep?.(event, context);
+    case 'skip':
+      return callback.onSkip?.(event, context);
     case 'evaluate':
       return callback.onEvaluate?.(event, context);
     case 'save':

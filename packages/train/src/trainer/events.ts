@@ -75,12 +75,33 @@ export interface StepEvent {
   readonly memory: { readonly tensors: number; readonly bytes: number; readonly residentBytes?: number };
 }
 
+/** A step was left out: a loss or gradient was not finite. Weights and optimizer are as they were; the data go on. */
+export interface SkipEvent {
+  readonly kind: 'skip';
+  readonly step: number;
+  /** Share of the run that is done. */
+  readonly fraction: number;
+  /** What was not finite, with its layer and tensor. */
+  readonly reason: string;
+  /** Layer where it was found; null when no layer can be named. */
+  readonly layer: number | null;
+  /** Parameter or gradient that is not finite; null when it is neither. */
+  readonly parameter: string | null;
+  /** Skipped steps in a row, this one included. */
+  readonly inRow: number;
+  /** Skipped steps of the whole run, this one included. */
+  readonly total: number;
+  readonly stepMs: number;
+}
+
 /** Held-out text was measured. */
 export interface EvaluateEvent extends EvaluationResult {
   readonly kind: 'evaluate';
   readonly step: number;
   /** Tokens trained on so far. */
   readonly seenTokens: number;
+  /** What was measured: the weights as trained, their moving average, or the best of an early stop. */
+  readonly weights: 'trained' | 'average' | 'best';
   /** Whether all held-out documents were measured. */
   readonly isWhole: boolean;
   readonly elapsedMs: number;
@@ -98,8 +119,13 @@ export interface SaveEvent {
 /** The run is over. */
 export interface EndEvent {
   readonly kind: 'end';
-  readonly reason: 'finished' | 'aborted';
+  /** `early-stop`: held-out text was no longer read better; the best weights were saved. */
+  readonly reason: 'finished' | 'aborted' | 'early-stop';
   readonly step: number;
+  /** The step whose weights are the result; only with early stopping. */
+  readonly bestStep?: number;
+  /** Steps that were left out because a number was not finite. */
+  readonly skippedSteps: number;
   readonly tokens: number;
   /** Time of all sessions, preparation left out. */
   readonly elapsedMs: number;
@@ -113,4 +139,11 @@ export interface EndEvent {
 }
 
 /** Anything that a run tells. */
-export type TrainEvent = PrepareEvent | StartEvent | StepEvent | EvaluateEvent | SaveEvent | EndEvent;
+export type TrainEvent =
+  | PrepareEvent
+  | StartEvent
+  | StepEvent
+  | SkipEvent
+  | EvaluateEvent
+  | SaveEvent
+  | EndEvent;

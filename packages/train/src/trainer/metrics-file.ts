@@ -17,6 +17,10 @@ declare module '@moebius/core' {
     'train/aux': { readonly [name: string]: number };
     /** Share of the run that is done. */
     'train/fraction': number;
+    /** Steps left out so far because a number was not finite. */
+    'train/skipped_steps': number;
+    /** What was not finite in a step that was left out. */
+    'train/skip_reason': string;
     /** Perplexity of the held-out tokens. */
     'eval/perplexity': number;
     /** Held-out tokens measured. */
@@ -85,6 +89,13 @@ export function recordOf(event: TrainEvent): MetricRecord | undefined {
         ...(residentBytes === undefined ? {} : { 'memory/resident_bytes': residentBytes }),
       };
     }
+    case 'skip':
+      return {
+        step: event.step,
+        'train/fraction': event.fraction,
+        'train/skipped_steps': event.total,
+        'train/skip_reason': event.reason,
+      };
     case 'evaluate':
       return {
         step: event.step,

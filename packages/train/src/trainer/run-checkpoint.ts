@@ -14,12 +14,24 @@ import type { ParameterStore } from '@moebius/tensor';
 import { exists } from '../data/publish.ts';
 import type { RunProgress } from './run-plan.ts';
 import type { TrainConfig } from './train-config.ts';
+import { exportCopy, importCopy } from './weight-copies.ts';
 
 const progressSchema = z.strictObject({
   step: z.int().min(0),
   rows: z.int().min(0),
   tokens: z.int().min(0),
   elapsedMs: z.number().min(0),
+  skips: z.strictObject({ total: z.int().min(0), inRow: z.int().min(0) }).default({ total: 0, inRow: 0 }),
+  evaluatedStep: z.int().min(0).default(0),
+  best: z
+    .strictObject({
+      bitsPerByte: z.number(),
+      step: z.int().min(0),
+      reference: z.number(),
+      waited: z.int().min(0),
+    })
+    .nullable()
+    .default(null),
 });
 
 /** Everything that decides the numbers of a run; a resumed run must agree in it. */
@@ -36,12 +48,18 @@ const decisiveKeys = [
   'seed',
   'plugins',
   'executor',
+  'initFrom',
+  'ema',
+  'earlyStop',
 ] as const;
 
 /** Where a run keeps its checkpoint. */
 export function checkpointFile(output: string): string {
   return join(output, 'checkpoint', 'state.safetensors');
 }
+
+/** Other weights of a run, by name: borrowed. */
+export type WeightCopies = { readonly [name: string]: ParameterStore };
 
 /** What identifies a run beside its configuration: the same names can hold other text. */
 export interface RunIdentity {
@@ -54,12 +72,13 @@ export interface RunIdentity {
  * Saves a run, replacing its last checkpoint.
  *
  * @param store - borrowed
+ * @param identity - of the run, where to, and `copies`: other weights that belong to it, by name
  * @throws `io` when the disk fails: the last checkpoint stands then
  */
 export async function saveCheckpoint(
   store: ParameterStore,
   progress: RunProgress,
-  identity: RunIdentity & { readonly output: string },
+  identity: RunIdentity & { readonly output: string; readonly copies?: WeightCopies },
 ): Promise<void> {
   const file = checkpointFile(identity.output);
   await mkdir(join(identity.output, 'checkpoint'), { recursive: true });
@@ -70,6 +89,8 @@ export async function saveCheckpoint(
       writer.begin({ progress: JSON.stringify(progress), identity: describeIdentity(identity) }),
     );
     await runAsync(exportParameters(snapshot, writer));
+    for (const [name, copy] of Object.entries(identity.copies ?? {}))
+      await runAsync(exportCopy(name, copy, writer));
     await runAsync(writer.commit());
   } catch (error) {
     await runAsync(writer.abort());
@@ -83,11 +104,15 @@ export async function saveCheckpoint(
  * Loads a run's checkpoint into its parameters.
  *
  * @param store - overwritten
+ * @param identity - of the run, where from, and `copies`: makes the copies that a run so far has; they are overwritten
  * @throws `checkpoint` when there is none, when it is damaged, or when it is of a run with another configuration
  */
 export async function loadCheckpoint(
   store: ParameterStore,
-  identity: RunIdentity & { readonly output: string },
+  identity: RunIdentity & {
+    readonly output: string;
+    readonly copies?: (progress: RunProgress) => WeightCopies;
+  },
 ): Promise<RunProgress> {
   const file = checkpointFile(identity.output);
   if (!(await exists(file))) {
@@ -107,6 +132,8 @@ export async function loadCheckpoint(
       `${file}: progress`,
     );
     await runAsync(importParameters(store, reader));
+    for (const [name, copy] of Object.entries(identity.copies?.(progress) ?? {}))
+      await runAsync(importCopy(name, copy, reader));
     return progress;
   } finally {
     reader.close();
@@ -114,7 +141,8 @@ export async function loadCheckpoint(
 }
 
 function describeIdentity({ config, tokenizerHash, trainingTokens }: RunIdentity): string {
-  const decisive = decisiveKeys.map((key) => [key, config[key]] as const);
+  // What is null is left out, so that checkpoints stay valid when a setting is invented.
+  const decisive = decisiveKeys.map((key) => [key, config[key] ?? undefined] as const);
   return JSON.stringify({ ...Object.fromEntries(decisive), tokenizerHash, trainingTokens });
 }
 

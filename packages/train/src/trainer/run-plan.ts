@@ -7,6 +7,7 @@ import { MoebiusError } from '@moebius/core';
 import { countActiveParameters, countParameters, estimateBytes, estimateFlops } from '@moebius/model';
 import type { ModelConfig } from '@moebius/model';
 
+import type { BestSoFar } from './early-stop.ts';
 import type { RunPosition } from './schedule.ts';
 import type { TrainConfig } from './train-config.ts';
 
@@ -37,7 +38,24 @@ export interface RunProgress {
   readonly tokens: number;
   /** Time since training began, over all sessions. */
   readonly elapsedMs: number;
+  /** Steps left out because a number was not finite: in all, and in a row until now. */
+  readonly skips: { readonly total: number; readonly inRow: number };
+  /** Step of the last evaluation in between; 0 before the first. */
+  readonly evaluatedStep: number;
+  /** What early stopping has seen; null before its first evaluation. */
+  readonly best: BestSoFar | null;
 }
+
+/** Where every run begins. */
+export const freshProgress: RunProgress = {
+  step: 0,
+  rows: 0,
+  tokens: 0,
+  elapsedMs: 0,
+  skips: { total: 0, inRow: 0 },
+  evaluatedStep: 0,
+  best: null,
+};
 
 /** Plans a run. */
 export function planRun(config: TrainConfig, model: ModelConfig): RunPlan {
@@ -61,7 +79,7 @@ export function planRun(config: TrainConfig, model: ModelConfig): RunPlan {
 }
 
 /** Where a run is, for schedules: the share done by steps or by time. */
-export function positionOf(plan: RunPlan, progress: RunProgress): RunPosition {
+export function positionOf(plan: RunPlan, progress: Pick<RunProgress, 'step' | 'elapsedMs'>): RunPosition {
   const { step, elapsedMs } = progress;
   const fraction =
     plan.steps === undefined ? elapsedMs / Math.max(1, plan.durationMs ?? 1) : step / plan.steps;

@@ -5,11 +5,12 @@ import { readFile, readdir } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
-import { MoebiusError, createRng } from '@moebius/core';
+import { MoebiusError } from '@moebius/core';
 import type { Clock } from '@moebius/core';
-import { createModel, initialiseParameters } from '@moebius/model';
+import { createModel } from '@moebius/model';
 import type { DecoderModel, ModelConfig, ModelOptions, WeightedLoss } from '@moebius/model';
 import { createEngine } from '@moebius/tensor';
+import type { ParameterStore } from '@moebius/tensor';
 
 import { createBatchSampler } from '../data/batch-sampler.ts';
 import type { BatchSampler } from '../data/batch-sampler.ts';
@@ -21,12 +22,15 @@ import type { RunPlugins } from '../plugins/run-plugins.ts';
 import { chooseBalanceLosses } from './balance-losses.ts';
 import type { Callback } from './callback.ts';
 import type { PrepareEvent } from './events.ts';
+import { assertInitialFolder, assertInitialTokenizer, createInitialModel } from './initial-model.ts';
 import { metricsFileName } from './metrics-file.ts';
 import { loadCheckpoint } from './run-checkpoint.ts';
-import { assertFits, planRun } from './run-plan.ts';
+import { assertFits, freshProgress, planRun } from './run-plan.ts';
 import type { RunPlan, RunProgress } from './run-plan.ts';
+import { disposeWeights, openCopies } from './session-weights.ts';
 import { resolveModelConfig } from './train-config.ts';
 import type { TrainConfig } from './train-config.ts';
+import { copyWeights } from './weight-copies.ts';
 
 /** What a trainer takes from outside, beside its configuration. */
 export interface TrainerOptions {
@@ -56,12 +60,19 @@ export interface TrainerOptions {
   readonly onMessage?: ((line: string) => void) | undefined;
 }
 
-/** A run, ready to train. It owns its model. */
+/** A run, ready to train. It owns its models. */
 export interface Session {
   readonly config: TrainConfig;
   readonly options: TrainerOptions;
   readonly dataset: Dataset;
+  /** The model that is trained. */
   readonly model: DecoderModel;
+  /** The moving average of its weights; null without `ema`. */
+  readonly average: DecoderModel | null;
+  /** The best weights so far; null without `earlyStop` and before its first evaluation. */
+  best: DecoderModel | null;
+  /** Wires a model of the same kind around other weights, and takes them over. */
+  readonly wire: (parameters: ParameterStore) => DecoderModel;
   readonly sampler: BatchSampler;
   readonly balance: readonly WeightedLoss[];
   /** Those of the options, then those of plug-ins. */
@@ -69,6 +80,8 @@ export interface Session {
   readonly plan: RunPlan;
   /** Where the run is; replaced after every step. */
   progress: RunProgress;
+  /** Step of the checkpoint on disk; null when this session neither read nor wrote one. */
+  savedStep: number | null;
 }
 
 /** The per-user cache folder when none is named. */
@@ -83,6 +96,7 @@ export async function* prepareSession(
 ): AsyncGenerator<PrepareEvent, Session, void> {
   const { clock } = options;
   await assertOutput(config, options);
+  assertInitialFolder(config);
   const plugins = await loadRunPlugins(config, { from: options.pluginsFrom ?? '.' });
   let since = clock.nowMs();
   const done = (stage: PrepareEvent['stage'], detail: string): PrepareEvent => {
@@ -114,9 +128,14 @@ export async function* prepareSession(
       tokenizerHash: dataset.tokenizer.hash,
       trainingTokens: dataset.training.tokens.length,
     };
-    session.progress = await loadCheckpoint(session.model.parameters, { ...identity, output });
+    session.progress = await loadCheckpoint(session.model.parameters, {
+      ...identity,
+      output,
+      copies: (progress) => openCopies(session, progress),
+    });
+    session.savedStep = session.progress.step;
   } catch (error) {
-    session.model.dispose();
+    disposeWeights(session);
     throw error;
   }
   yield done('resume', `from step ${session.progress.step}`);
@@ -143,23 +162,31 @@ async function createSession(
   const { length } = config.batch;
   const modelConfig = resolveModelConfig(await readModelFields(config.model), dataset.tokenizer);
   assertLength(length, modelConfig);
+  await assertInitialTokenizer(config, dataset.tokenizer);
   if (options.memoryLimitBytes !== null) assertFits(config, modelConfig, options.memoryLimitBytes);
   const sampler = createBatchSampler(dataset.training, { length, seed: config.seed });
   const plan = planRun(config, modelConfig);
   assertFillsStep(sampler, plan, length);
-  const parameters = initialiseParameters(modelConfig, createRng([config.seed]).fork('parameters'));
   const executor = options.executor ?? plugins.executor;
+  const wiring = executor === undefined ? {} : { executor };
   const chosen = options.balance ?? [...chooseBalanceLosses(config), ...plugins.balance];
+  const model = await createInitialModel(config, modelConfig, wiring);
+  const wire = (parameters: ParameterStore): DecoderModel =>
+    createModel({ ...wiring, generation: model.generation, config: modelConfig, parameters });
   return {
     config,
     options,
     dataset,
     sampler,
-    model: createModel({ config: modelConfig, parameters, ...(executor === undefined ? {} : { executor }) }),
+    model,
+    average: config.ema === null ? null : wire(copyWeights(model.parameters)),
+    best: null,
+    wire,
     balance: modelConfig.num_experts === 0 ? [] : chosen,
     callbacks: [...(options.callbacks ?? []), ...plugins.callbacks],
     plan,
-    progress: { step: 0, rows: 0, tokens: 0, elapsedMs: 0 },
+    progress: freshProgress,
+    savedStep: null,
   };
 }
 

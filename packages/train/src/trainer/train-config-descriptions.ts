@@ -10,6 +10,8 @@ export const trainConfigDescriptions: { readonly [path: string]: string } = {
   name: 'Names the run in messages and files. Default `run`.',
   model:
     "The model's config.json, without `vocab_size` when the tokenizer decides it; or the path of a model folder whose config.json is meant.",
+  initFrom:
+    "A model folder whose weights the run begins with; null (default) begins at random. `model` may then be left out, and so may `tokenizer`: both are the folder's.",
   data: 'What text a run trains on.',
   'data.training':
     'Text to train on; also split for held-out text unless `heldOut` is given. Default the corpus `sotu`.',
@@ -70,6 +72,18 @@ export const trainConfigDescriptions: { readonly [path: string]: string } = {
   checkpoint: 'When a checkpoint is saved.',
   'checkpoint.everySteps':
     'Steps between checkpoints; null (default) saves one only when the run is stopped early.',
+  ema: 'Average the weights; null (default) does not.',
+  'ema.decay':
+    'Weight of the old average, in [0, 1): 0.999 looks back about 1,000 steps. It grows to this from 0.18: see `averageDecay`.',
+  'ema.startStep': 'Steps before averaging begins; until then the trained weights are measured. Default 0.',
+  earlyStop: 'Stop early and keep the best weights; null (default) does not. Needs `evaluation.everySteps`.',
+  'earlyStop.patience': 'Evaluations without a gain after which the run ends.',
+  'earlyStop.minimumGain':
+    'Bits per byte that count as a gain. Default 0: any. The best weights are kept whatever this is.',
+  numerics: 'What to do about a loss or gradient that is not finite.',
+  'numerics.onNonFinite':
+    'Stop (default), or leave the step out: weights and optimizer stay as they were, the data go on.',
+  'numerics.maximumSkips': 'Skipped steps in a row after which the run stops all the same. Default 10.',
   engine: 'What computes.',
   'engine.name': 'What runs the operations. Default auto: native when it is set up, else wasm.',
   'engine.threads': 'Threads inside one operation; default all cores.',

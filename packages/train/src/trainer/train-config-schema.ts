@@ -80,6 +80,21 @@ const checkpoint = z.strictObject({
   everySteps: count.nullable().default(null),
 });
 
+const ema = z.strictObject({
+  decay: z.number().min(0).lt(1),
+  startStep: z.int().min(0).default(0),
+});
+
+const earlyStop = z.strictObject({
+  patience: count,
+  minimumGain: z.number().min(0).default(0),
+});
+
+const numerics = z.strictObject({
+  onNonFinite: z.enum(['stop', 'skip']).default('stop'),
+  maximumSkips: count.default(10),
+});
+
 const engine = z.strictObject({
   name: z.enum(['auto', 'native', 'wasm', 'cpu']).default('auto'),
   threads: count.optional(),
@@ -90,6 +105,7 @@ const schema: z.ZodType<TrainConfig> = z.strictObject({
   schemaVersion: schemaVersion(1),
   name: z.string().min(1).default('run'),
   model: z.union([path, z.looseObject({})]),
+  initFrom: path.nullable().default(null),
   data: data.prefault({}),
   tokenizer: tokenizer.default({ vocabularySize: 4096, minimumCount: 2 }),
   batch: batch.prefault({}),
@@ -99,6 +115,9 @@ const schema: z.ZodType<TrainConfig> = z.strictObject({
   losses: losses.prefault({}),
   evaluation: evaluation.prefault({}),
   checkpoint: checkpoint.prefault({}),
+  ema: ema.nullable().default(null),
+  earlyStop: earlyStop.nullable().default(null),
+  numerics: numerics.prefault({}),
   engine: engine.prefault({}),
   seed: z.int().default(0),
   plugins: z.array(path).optional(),

@@ -91,6 +91,30 @@ export interface EvaluationConfig {
   readonly finalTokens: number | null;
 }
 
+/** A moving average of the weights: what is measured and saved as the model. */
+export interface EmaConfig {
+  /** Weight of the old average, in [0, 1): 0.999 looks back about 1,000 steps. It grows to this from 0.18: see `averageDecay`. */
+  readonly decay: number;
+  /** Steps before averaging begins; until then the trained weights are measured. Default 0. */
+  readonly startStep: number;
+}
+
+/** When to stop because held-out text is no longer read better. */
+export interface EarlyStopConfig {
+  /** Evaluations without a gain after which the run ends. */
+  readonly patience: number;
+  /** Bits per byte that count as a gain. Default 0: any. The best weights are kept whatever this is. */
+  readonly minimumGain: number;
+}
+
+/** What to do about a loss or gradient that is not finite. */
+export interface NumericsConfig {
+  /** Stop (default), or leave the step out: weights and optimizer stay as they were, the data go on. */
+  readonly onNonFinite: 'stop' | 'skip';
+  /** Skipped steps in a row after which the run stops all the same. Default 10. */
+  readonly maximumSkips: number;
+}
+
 /** A checked run configuration with every default filled. */
 export interface TrainConfig {
   /** Where the JSON Schema is that an editor checks the file against; kept, and otherwise ignored. */
@@ -104,6 +128,11 @@ export interface TrainConfig {
    * config.json is meant.
    */
   readonly model: string | { readonly [key: string]: unknown };
+  /**
+   * A model folder whose weights the run begins with; null (default) begins at random. `model` may then be left out, and so
+   * may `tokenizer`: both are the folder's.
+   */
+  readonly initFrom: string | null;
   readonly data: DataConfig;
   /** A tokenizer to train on the training text (default: 4,096 tokens), or the path of one. */
   readonly tokenizer:
@@ -141,6 +170,12 @@ export interface TrainConfig {
     /** Steps between checkpoints; null (default) saves one only when the run is stopped early. */
     readonly everySteps: number | null;
   };
+  /** Average the weights; null (default) does not. */
+  readonly ema: EmaConfig | null;
+  /** Stop early and keep the best weights; null (default) does not. Needs `evaluation.everySteps`. */
+  readonly earlyStop: EarlyStopConfig | null;
+  /** What to do about a loss or gradient that is not finite. */
+  readonly numerics: NumericsConfig;
   /** What computes. */
   readonly engine: {
     /** What runs the operations. Default auto: native when it is set up, else wasm. */
@@ -159,15 +194,22 @@ export interface TrainConfig {
 }
 
 /** What may be written: whatever has a default may be left out. */
-export type TrainConfigInput = Pick<TrainConfig, 'model' | 'duration'> & {
-  readonly [K in Exclude<keyof TrainConfig, 'model' | 'duration' | 'tokenizer'>]?:
+export type TrainConfigInput = Pick<TrainConfig, 'duration'> & {
+  readonly [K in Exclude<keyof TrainConfig, OwnInput>]?:
     | (TrainConfig[K] extends object ? Partial<TrainConfig[K]> : TrainConfig[K])
     | undefined;
 } & {
+  /** Needed, unless `initFrom` names a model. */
+  readonly model?: TrainConfig['model'] | undefined;
   readonly tokenizer?:
     | { readonly vocabularySize?: number; readonly minimumCount?: number }
     | { readonly path: string };
+  readonly ema?: (Partial<EmaConfig> & Pick<EmaConfig, 'decay'>) | null | undefined;
+  readonly earlyStop?: (Partial<EarlyStopConfig> & Pick<EarlyStopConfig, 'patience'>) | null | undefined;
 };
+
+/** Fields whose written form is said by hand. */
+type OwnInput = 'model' | 'duration' | 'tokenizer' | 'ema' | 'earlyStop';
 
 /** A vocabulary that stands in while the tokenizer's is not known yet. */
 const provisionalVocabulary = 65_536;
@@ -193,7 +235,7 @@ export function parseTrainConfig(value: unknown, subject: string = 'run configur
   const faults: Fault[] = [];
   let config: TrainConfig | undefined;
   try {
-    config = trainConfigDefinition.parse(value, subject);
+    config = trainConfigDefinition.parse(withInitialModel(value), subject);
   } catch (error) {
     faults.push(...faultsIn(error));
   }
@@ -231,6 +273,14 @@ export function resolveModelConfig(
   ]);
 }
 
+/** A run that begins with a saved model has its configuration and its tokenizer, unless it names others. */
+function withInitialModel(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value;
+  const { initFrom, model, tokenizer } = value as { readonly [key: string]: unknown };
+  if (typeof initFrom !== 'string') return value;
+  return { ...value, model: model ?? initFrom, tokenizer: tokenizer ?? { path: initFrom } };
+}
+
 function modelFaults(model: object): Fault[] {
   try {
     parseModelConfig({ vocab_size: provisionalVocabulary, ...model }, 'model');
@@ -253,6 +303,14 @@ function relationFaults(config: TrainConfig): Fault[] {
       expectation: `must be at most model.max_position_embeddings ${positions}`,
       got: String(sizes.length),
       remedy: 'shorten the sequence, or raise max_position_embeddings',
+    });
+  }
+  if (config.earlyStop !== null && config.evaluation.everySteps === null) {
+    faults.push({
+      path: 'earlyStop',
+      expectation: 'must have evaluations to stop by (evaluation.everySteps)',
+      got: 'evaluation.everySteps null',
+      remedy: 'set evaluation.everySteps, or earlyStop to null',
     });
   }
   if (config.schedule.kind === 'wsd' && config.schedule.warmupFraction + config.schedule.decayFraction > 1) {

@@ -14,7 +14,16 @@ import { createBigramCounts } from '../evaluation/bigram-counts.ts';
 import { evaluate } from '../evaluation/evaluate.ts';
 import { tokenizerFiles } from '../tokenizer/tokenizer-folder.ts';
 import { notifyCallbacks } from './callback.ts';
-import type { EndEvent, EvaluateEvent, SaveEvent, StartEvent, StepEvent, TrainEvent } from './events.ts';
+import { isOutOfPatience } from './early-stop.ts';
+import type {
+  EndEvent,
+  EvaluateEvent,
+  SaveEvent,
+  SkipEvent,
+  StartEvent,
+  StepEvent,
+  TrainEvent,
+} from './events.ts';
 import { describeLoad } from './layer-load.ts';
 import { openMetricsFile } from './metrics-file.ts';
 import type { MetricsFile } from './metrics-file.ts';
@@ -22,32 +31,55 @@ import { checkpointFile, saveCheckpoint } from './run-checkpoint.ts';
 import { positionOf } from './run-plan.ts';
 import { scheduleFactor } from './schedule.ts';
 import type { Session } from './session.ts';
+import {
+  measuredWeights,
+  noteEvaluation,
+  resultWeights,
+  savedCopies,
+  updateAverage,
+} from './session-weights.ts';
 import type { OptimizerConfig } from './train-config.ts';
 import { runTrainStep } from './train-step.ts';
 
 /** Names of the folders in a run's output. */
 const modelFolder = 'model';
 
-/** Runs a session to its end. The session's progress is kept up to date; its model stays with the caller. */
-export async function* trainLoop(session: Session): AsyncGenerator<TrainEvent, void, void> {
+/**
+ * Runs a session to its end. The session's progress is kept up to date; its models stay with the caller.
+ *
+ * @returns whether it is over, and not just stopped
+ */
+export async function* trainLoop(session: Session): AsyncGenerator<TrainEvent, boolean, void> {
   const loop = await openLoop(session);
   const publish = (event: TrainEvent): AsyncGenerator<TrainEvent, void, void> => loop.publish(event);
   yield* publish(startEvent(session));
+  // A session that was stopped before or during an evaluation owes it to the next one.
+  if (!isAborted(session)) yield* measureWhenDue(session, loop);
   while (!isDone(session) && !isAborted(session)) {
     const step = await takeStep(session, loop);
     yield* publish(step);
-    const { everySteps } = session.config.evaluation;
-    const isLast = isDone(session);
-    if (!isLast && !isAborted(session) && everySteps !== null && step.step % everySteps === 0) {
-      const measured = await measureUnlessAborted(session, session.config.evaluation.tokens);
-      if (measured !== undefined) yield* publish(measured);
-    }
+    if (!isAborted(session)) yield* measureWhenDue(session, loop);
     const saveEvery = session.config.checkpoint.everySteps;
-    if (!isLast && saveEvery !== null && step.step % saveEvery === 0) yield* saveProgress(session, loop);
+    if (!isDone(session) && saveEvery !== null && step.step % saveEvery === 0)
+      yield* saveProgress(session, loop);
     await nextTurn();
   }
   if (isAborted(session)) return yield* stop(session, loop);
-  yield* finish(session, loop);
+  return yield* finish(session, loop);
+}
+
+/** The evaluation in between that this step asks for, if any: early stopping also judges the last step. */
+async function* measureWhenDue(session: Session, loop: Loop): AsyncGenerator<TrainEvent, void, void> {
+  const { config, progress } = session;
+  const { everySteps, tokens } = config.evaluation;
+  const { step, evaluatedStep } = progress;
+  if (step === 0 || step === evaluatedStep || everySteps === null) return;
+  const isDue = isDone(session) ? config.earlyStop !== null : step % everySteps === 0;
+  if (!isDue) return;
+  const measured = await measureUnlessAborted(session, measuredWeights(session), tokens);
+  if (measured === undefined) return;
+  noteEvaluation(session, measured);
+  yield* loop.publish(measured);
 }
 
 /** What the loop keeps open. */
@@ -100,7 +132,8 @@ function startEvent({ plan, progress, dataset }: Session): StartEvent {
   };
 }
 
-function isDone({ plan, progress }: Session): boolean {
+function isDone({ plan, progress, config }: Session): boolean {
+  if (isOutOfPatience(progress.best, config.earlyStop)) return true;
   return plan.steps === undefined
     ? progress.elapsedMs >= (plan.durationMs ?? 0)
     : progress.step >= plan.steps;
@@ -110,8 +143,8 @@ function isAborted({ options }: Session): boolean {
   return options.signal?.aborted === true;
 }
 
-/** One optimizer step, and what it did. */
-async function takeStep(session: Session, loop: Loop): Promise<StepEvent> {
+/** One optimizer step, and what it did; or that it was left out. */
+async function takeStep(session: Session, loop: Loop): Promise<StepEvent | SkipEvent> {
   const { config, model, plan, options, progress } = session;
   const position = positionOf(plan, progress);
   const learningRate = config.optimizer.learningRate * scheduleFactor(config.schedule, position);
@@ -120,7 +153,7 @@ async function takeStep(session: Session, loop: Loop): Promise<StepEvent> {
   const batches = Array.from({ length: accumulation }, (_, micro) =>
     session.sampler.rows(progress.rows + micro * sequences, sequences),
   );
-  const outcome = await explainNumerics(session, () =>
+  const outcome = attemptStep(session, () =>
     runTrainStep(model, {
       step: progress.step + 1,
       batches,
@@ -132,12 +165,18 @@ async function takeStep(session: Session, loop: Loop): Promise<StepEvent> {
     }),
   );
   const stepMs = options.clock.nowMs() - begun;
+  const isSkipped = isMoebiusError(outcome);
+  const { total, inRow } = progress.skips;
   session.progress = {
+    ...progress,
     step: progress.step + 1,
     rows: progress.rows + plan.rowsPerStep,
-    tokens: progress.tokens + outcome.tokens,
+    tokens: progress.tokens + (isSkipped ? 0 : outcome.tokens),
     elapsedMs: loop.elapsedMs(),
+    skips: isSkipped ? { total: total + 1, inRow: inRow + 1 } : { total, inRow: 0 },
   };
+  if (isSkipped) return skipEvent(session, outcome, stepMs);
+  updateAverage(session);
   const { numTensors: tensors, numBytes: bytes } = memory();
   const residentBytes = options.residentBytes?.();
   return {
@@ -173,33 +212,51 @@ function remainingMs({ plan, progress }: Session, { start }: Loop): number {
   return pace * (plan.steps - progress.step);
 }
 
-/** Adds to a numerical failure where the last good state is. */
-async function explainNumerics<T>(session: Session, action: () => T): Promise<T> {
+/** Takes a step; a numerical failure is given back when the run leaves such steps out, else thrown. */
+function attemptStep<T>(session: Session, action: () => T): T | MoebiusError {
   try {
     return action();
   } catch (error) {
     if (!isMoebiusError(error, 'numerics')) throw error;
-    const { output, checkpoint } = session.config;
+    const { numerics, output } = session.config;
+    const { inRow } = session.progress.skips;
+    if (numerics.onNonFinite === 'skip' && inRow < numerics.maximumSkips) return error;
     const kept =
-      output !== null && checkpoint.everySteps !== null && session.progress.step >= checkpoint.everySteps
-        ? `the last checkpoint is ${checkpointFile(output)}`
+      output !== null && session.savedStep !== null
+        ? `the last checkpoint is ${checkpointFile(output)} (step ${session.savedStep})`
         : 'no checkpoint was saved';
+    const givenUp = `numerics: must recover within ${numerics.maximumSkips} skipped steps, got one more in a row; `;
     throw new MoebiusError({
       code: 'numerics',
-      message: `${error.message}; ${kept}`,
-      details: error.details,
+      message: `${numerics.onNonFinite === 'skip' ? givenUp : ''}${error.message}; ${kept}`,
+      details: { ...error.details, skippedInRow: inRow, savedStep: session.savedStep },
       cause: error,
     });
   }
 }
 
+function skipEvent({ plan, progress }: Session, error: MoebiusError, stepMs: number): SkipEvent {
+  const { layer, parameter } = error.details as Pick<SkipEvent, 'layer' | 'parameter'>;
+  return {
+    kind: 'skip',
+    step: progress.step,
+    fraction: positionOf(plan, progress).fraction,
+    reason: error.message,
+    layer,
+    parameter,
+    ...progress.skips,
+    stepMs,
+  };
+}
+
 /** {@link measure}, or undefined when the run was asked to stop meanwhile: what it has must still be saved. */
 async function measureUnlessAborted(
   session: Session,
+  weights: ReturnType<typeof resultWeights>,
   tokens: number | undefined,
 ): Promise<EvaluateEvent | undefined> {
   try {
-    return await measure(session, tokens);
+    return await measure(session, weights, tokens);
   } catch (error) {
     if (isMoebiusError(error, 'aborted')) return undefined;
     throw error;
@@ -207,10 +264,13 @@ async function measureUnlessAborted(
 }
 
 /** Measures held-out text: about `tokens` of it, or all. */
-async function measure(session: Session, tokens: number | undefined): Promise<EvaluateEvent> {
-  const { config, options, progress, model, dataset } = session;
+async function measure(
+  { config, options, progress, dataset }: Session,
+  weights: ReturnType<typeof resultWeights>,
+  tokens: number | undefined,
+): Promise<EvaluateEvent> {
   const begun = options.clock.nowMs();
-  const result = await evaluate(model, dataset.heldOut, {
+  const result = await evaluate(weights.model, dataset.heldOut, {
     length: config.batch.length,
     sequences: config.batch.sequences,
     signal: options.signal,
@@ -220,6 +280,7 @@ async function measure(session: Session, tokens: number | undefined): Promise<Ev
     kind: 'evaluate',
     step: progress.step,
     seenTokens: progress.tokens,
+    weights: weights.name,
     isWhole: result.evaluatedTokens === dataset.heldOut.tokens.length - dataset.heldOut.bytes.length,
     elapsedMs: options.clock.nowMs() - begun,
     ...result,
@@ -236,7 +297,9 @@ async function* saveProgress(session: Session, loop: Loop): AsyncGenerator<Train
     output,
     tokenizerHash: dataset.tokenizer.hash,
     trainingTokens: dataset.training.tokens.length,
+    copies: savedCopies(session),
   });
+  session.savedStep = progress.step;
   const elapsedMs = options.clock.nowMs() - begun;
   const saved: SaveEvent = {
     kind: 'save',
@@ -249,38 +312,44 @@ async function* saveProgress(session: Session, loop: Loop): AsyncGenerator<Train
 }
 
 /** Ends a run that was asked to stop: what it has is saved. */
-async function* stop(session: Session, loop: Loop): AsyncGenerator<TrainEvent, void, void> {
+async function* stop(session: Session, loop: Loop): AsyncGenerator<TrainEvent, false, void> {
   yield* saveProgress(session, loop);
-  const { step, tokens, elapsedMs } = session.progress;
-  yield* loop.publish({ kind: 'end', reason: 'aborted', step, tokens, elapsedMs });
+  const { step, tokens, elapsedMs, skips } = session.progress;
+  const skippedSteps = skips.total;
+  yield* loop.publish({ kind: 'end', reason: 'aborted', step, tokens, elapsedMs, skippedSteps });
+  return false;
 }
 
 /** Ends a run that is done: all held-out text is measured, the model saved, the baselines computed. */
-async function* finish(session: Session, loop: Loop): AsyncGenerator<TrainEvent, void, void> {
+async function* finish(session: Session, loop: Loop): AsyncGenerator<TrainEvent, boolean, void> {
   const { config, options, progress } = session;
+  const result = resultWeights(session);
   if (config.checkpoint.everySteps !== null) yield* saveProgress(session, loop);
   if (config.output !== null) {
     const begun = options.clock.nowMs();
     const folder = join(config.output, modelFolder);
-    saveModel(folder, session.model, { files: tokenizerFiles(session.dataset.tokenizer) });
+    saveModel(folder, result.model, { files: tokenizerFiles(session.dataset.tokenizer) });
     const elapsedMs = options.clock.nowMs() - begun;
     yield* loop.publish({ kind: 'save', what: 'model', step: progress.step, folder, elapsedMs });
   }
-  const evaluation = await measureUnlessAborted(session, config.evaluation.finalTokens ?? undefined);
+  const evaluation = await measureUnlessAborted(session, result, config.evaluation.finalTokens ?? undefined);
   if (evaluation === undefined) return yield* stop(session, loop);
   yield* loop.publish(evaluation);
   const { loss, perplexity, bitsPerByte, evaluatedTokens, evaluatedBytes, documents } = evaluation;
-  const { step, tokens } = progress;
+  const { step, tokens, best, skips } = progress;
   const end: EndEvent = {
     kind: 'end',
-    reason: 'finished',
+    reason: isOutOfPatience(best, config.earlyStop) ? 'early-stop' : 'finished',
     step,
     tokens,
+    ...(best === null ? {} : { bestStep: best.step }),
+    skippedSteps: skips.total,
     elapsedMs: loop.elapsedMs(),
     evaluation: { loss, perplexity, bitsPerByte, evaluatedTokens, evaluatedBytes, documents },
     baselines: measureBaselines(session),
   };
   yield* loop.publish(end);
+  return true;
 }
 
 /** Baselines on the run's held-out text, one of them trained on exactly what the model has seen (once). */

@@ -12,12 +12,13 @@ import type {
   ParameterGradients,
   WeightedLoss,
 } from '@moebius/model';
-import { add, disposeTree, globalNorm } from '@moebius/tensor';
+import { add, disposeTree } from '@moebius/tensor';
 import type { AdamWSettings, Tensor } from '@moebius/tensor';
 
 import type { TokenRows } from '../data/batch-sampler.ts';
 import { reduceBalance } from './balance-losses.ts';
 import type { ReducedLoss } from './balance-losses.ts';
+import { explainFailure, lossNotFinite } from './explain-numerics.ts';
 
 /** What a step does. */
 export interface StepRequest {
@@ -57,19 +58,14 @@ export interface StepOutcome {
  * Runs one step and updates the model's parameters.
  *
  * @param model - its parameters change
- * @throws `numerics` naming step and tensor when a loss or gradient is not finite: nothing was updated then
+ * @throws `numerics` naming step, layer and tensor when a loss or gradient is not finite: nothing was updated then
  */
 export function runTrainStep(model: DecoderModel, request: StepRequest): StepOutcome {
   try {
     return trainStep(model, request);
   } catch (error) {
     if (!isMoebiusError(error, 'numerics')) throw error;
-    throw new MoebiusError({
-      code: 'numerics',
-      message: `step ${request.step}: ${error.message}`,
-      details: { ...error.details, step: request.step },
-      cause: error,
-    });
+    throw explainFailure(error, request.step, model);
   }
 }
 
@@ -116,7 +112,7 @@ function backward(model: DecoderModel, output: LossOutput, options: BackwardShar
   const { weight, reduced, share } = options;
   if (!Number.isFinite(output.total)) {
     disposeTree(saved);
-    throw notFinite(model, output);
+    throw lossNotFinite(output);
   }
   if (reduced === undefined) return runSync(model.backward(saved, { scale: weight, auxScale: share }));
   return runSync(model.backward({ ...saved, balance: reduced }, { scale: weight, auxScale: 1 }));
@@ -135,18 +131,6 @@ function takeSum(left: ParameterGradients, right: ParameterGradients): Parameter
     disposeTree([before, gradient]);
   }
   return total;
-}
-
-function notFinite(model: DecoderModel, output: LossOutput): MoebiusError {
-  const broken = model.parameters.ids().find((id) => !globalNorm([model.parameters.read(id)]).finite);
-  const aux = Object.entries(output.aux).find(([, { value }]) => !Number.isFinite(value))?.[0];
-  const subject = Number.isFinite(output.crossEntropy) ? (aux ?? 'total loss') : 'cross-entropy';
-  const where = broken === undefined ? 'every parameter is finite' : `parameter ${broken} is not finite`;
-  return new MoebiusError({
-    code: 'numerics',
-    message: `${subject}: must be finite, got ${output.total}; ${where} (lower optimizer.learningRate, or clip harder)`,
-    details: { subject, parameter: broken ?? null },
-  });
 }
 
 interface Tally {

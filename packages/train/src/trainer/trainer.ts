@@ -9,6 +9,7 @@ import type { Dataset } from '../data/dataset.ts';
 import type { TrainEvent } from './events.ts';
 import { prepareSession } from './session.ts';
 import type { Session, TrainerOptions } from './session.ts';
+import { disposeWeights, resultWeights } from './session-weights.ts';
 import { parseTrainConfig } from './train-config.ts';
 import type { TrainConfig, TrainConfigInput } from './train-config.ts';
 import { trainLoop } from './train-loop.ts';
@@ -23,11 +24,14 @@ export interface Trainer {
    * @throws whatever stops it: `configuration`, `data`, `io`, `limit`, `numerics`, `checkpoint`, `plugin`
    */
   run(): AsyncGenerator<TrainEvent, void, void>;
-  /** The model, from the `start` event on; borrowed, valid until `dispose`. */
+  /**
+   * The model, from the `start` event on; borrowed, valid until `dispose`. While the run goes on it is the one that is
+   * trained; after the `end` event of a finished run it is the result: the average with `ema`, the best with `earlyStop`.
+   */
   readonly model: DecoderModel;
   /** Tokenizer and shards, from the `start` event on. */
   readonly dataset: Dataset;
-  /** Frees the model. */
+  /** Frees all weights. */
   dispose(): void;
 }
 
@@ -53,6 +57,7 @@ export function createTrainer(config: TrainConfigInput, options: TrainerOptions)
   const parsed = parseTrainConfig(config);
   let session: Session | undefined;
   let hasRun = false;
+  let isOver = false;
   const opened = (): Session => {
     if (session !== undefined) return session;
     throw new MoebiusError({
@@ -72,16 +77,16 @@ export function createTrainer(config: TrainConfigInput, options: TrainerOptions)
       }
       hasRun = true;
       session = yield* prepareSession(parsed, options);
-      yield* trainLoop(session);
+      isOver = yield* trainLoop(session);
     },
     get model() {
-      return opened().model;
+      return isOver ? resultWeights(opened()).model : opened().model;
     },
     get dataset() {
       return opened().dataset;
     },
     dispose() {
-      session?.model.dispose();
+      if (session !== undefined) disposeWeights(session);
       session = undefined;
     },
   };
