@@ -20,7 +20,14 @@ import {
   runOp,
   softmaxCrossEntropyForward,
 } from '@moebius/tensor';
-import type { LinearSaved, SoftmaxCrossEntropySaved, Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
+import type {
+  LinearSaved,
+  SoftmaxCrossEntropySaved,
+  Tensor,
+  Tensor1D,
+  Tensor2D,
+  TensorTree,
+} from '@moebius/tensor';
 
 import type { LayerRouting, ParameterGradients } from './block.ts';
 import { familyOf } from './family.ts';
@@ -133,6 +140,7 @@ export interface LossRequest {
  */
 export function takeFinishLoss(trunk: Trunk, forwarded: TrunkOutput, request: LossRequest): LossOutput {
   const { recorder, losses, zLossCoefficient } = request;
+  let made: TensorTree = null;
   try {
     const head = runOp('loss', () => {
       const weight = trunk.parameters.read(headId(trunk)) as Tensor2D;
@@ -149,6 +157,7 @@ export function takeFinishLoss(trunk: Trunk, forwarded: TrunkOutput, request: Lo
         crossEntropy,
       };
     });
+    made = head;
     const crossEntropy = scalarOf(head.value.loss);
     const aux: { [name: string]: AuxiliaryLoss } = {};
     if (zLossCoefficient !== 0) {
@@ -175,7 +184,7 @@ export function takeFinishLoss(trunk: Trunk, forwarded: TrunkOutput, request: Lo
       saved,
     };
   } catch (error) {
-    disposeTree(forwarded.saved);
+    disposeTree([forwarded.saved, made]);
     throw error;
   } finally {
     forwarded.hidden.dispose();

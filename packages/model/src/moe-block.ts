@@ -10,6 +10,7 @@
 import type { Task } from '@moebius/core';
 import { gateBackward, gateForward, gateInference, takeLossGradients } from '@moebius/routing';
 import type {
+  ExecutorGradients,
   ExecutorSaved,
   ExpertExecutor,
   ExpertGradients,
@@ -125,8 +126,11 @@ export function* takeMoeBackward(
   dy_TD: Tensor2D,
   scope: { readonly layer: MoeLayer; readonly pass: BackwardPass },
 ): Task<MoeGradients> {
+  let executed: ExecutorGradients | null = null;
+  let isKept = false;
   try {
-    const executed = yield* scope.layer.executor.backward(saved.executor, dy_TD);
+    executed = yield* scope.layer.executor.backward(saved.executor, dy_TD);
+    const { hidden, experts } = executed;
     const routeGradient = executed.route;
     const gate = runOp('moe.gateBackward', () => {
       const balance = scope.pass.balance.map(({ loss, scale, counts }) =>
@@ -134,11 +138,13 @@ export function* takeMoeBackward(
       );
       const fromWeights = routeGradient.kind === 'pairs' ? { dweights: routeGradient.weights } : {};
       const { dx, dweight } = gateBackward(saved.gate, { ...fromWeights, ...takeLossGradients(balance) });
-      return { drouted: add<Tensor2D>(executed.hidden, dx), drouter: dweight };
+      return { drouted: add<Tensor2D>(hidden, dx), drouter: dweight };
     });
-    disposeTree([executed.hidden, routeGradient]);
-    return { ...gate, experts: executed.experts };
+    disposeTree([hidden, routeGradient]);
+    isKept = true;
+    return { ...gate, experts };
   } finally {
+    if (!isKept) disposeTree(executed);
     disposeTree(saved);
   }
 }

@@ -15,14 +15,17 @@ import type { TrainConfig } from './train-config.ts';
  * @returns one fault per thing that is not there; empty when all is
  */
 export async function findMissingFiles(config: TrainConfig): Promise<Fault[]> {
-  const { data, tokenizer, model } = config;
+  const { data, tokenizer, model, initFrom } = config;
   const found = await Promise.all([
     textFault('data.training.path', data.training),
     data.heldOut === undefined ? undefined : textFault('data.heldOut.path', data.heldOut),
     'path' in tokenizer
       ? fileFault('tokenizer.path', tokenizer.path, { file: 'tokenizer.json', what: 'tokenizer.json' })
       : undefined,
-    typeof model === 'string'
+    initFrom === null
+      ? undefined
+      : fileFault('initFrom', initFrom, { file: 'config.json', what: 'config.json' }),
+    typeof model === 'string' && model !== initFrom
       ? fileFault('model', model, { file: 'config.json', what: 'config.json' })
       : undefined,
   ]);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import { describeLoad } from './layer-load.ts';
-import { assertFits, planRun, positionOf } from './run-plan.ts';
+import { planRun, positionOf } from './run-plan.ts';
 import { parseTrainConfig, resolveModelConfig } from './train-config.ts';
 import type { TrainConfig } from './train-config.ts';
 
@@ -41,20 +41,6 @@ describe('planRun', () => {
     const one = planRun(config({ steps: 1 }), model);
     const two = planRun(config({ steps: 1 }, { accumulation: 2 }), model);
     expect(two.estimatedBytes - one.estimatedBytes).toBe(4 * one.parameters);
-  });
-});
-
-describe('assertFits', () => {
-  it('says how many sequences would fit', () => {
-    const wanted = config({ steps: 1 });
-    const limit = planRun(config({ steps: 1 }, { sequences: 2 }), model).estimatedBytes;
-    expect(() => assertFits(wanted, model, limit)).toThrow(
-      /memory: a step must fit in \d+ MiB, got an estimate of \d+ MiB \(batch.sequences 2 would fit; raise batch.accumulation/,
-    );
-    expect(() => assertFits(wanted, model, 1000)).toThrow(
-      /not even one sequence of 32 fits: make the model smaller/,
-    );
-    expect(() => assertFits(wanted, model, 2 ** 40)).not.toThrow();
   });
 });
 

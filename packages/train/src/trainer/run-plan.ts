@@ -1,13 +1,11 @@
 /**
  * @file The plan of a run: how long it is, how far it has come, what memory it needs. Numbers only.
  */
-import { totalmem } from 'node:os';
-
-import { MoebiusError } from '@moebius/core';
-import { countActiveParameters, countParameters, estimateBytes, estimateFlops } from '@moebius/model';
+import { countActiveParameters, countParameters, estimateFlops } from '@moebius/model';
 import type { ModelConfig } from '@moebius/model';
 
 import type { BestSoFar } from './early-stop.ts';
+import { estimateMemory } from './memory-plan.ts';
 import type { RunPosition } from './schedule.ts';
 import type { TrainConfig } from './train-config.ts';
 
@@ -62,7 +60,7 @@ export function planRun(config: TrainConfig, model: ModelConfig): RunPlan {
   const { duration, batch } = config;
   const { sequences, length, accumulation } = batch;
   const tokensPerStep = sequences * length * accumulation;
-  const bytes = estimateBytes(model, { batch: sequences, sequence: length });
+  const memory = estimateMemory(config, model);
   let steps: number | undefined;
   if ('steps' in duration) steps = duration.steps;
   if ('tokens' in duration) steps = Math.ceil(duration.tokens / tokensPerStep);
@@ -73,7 +71,7 @@ export function planRun(config: TrainConfig, model: ModelConfig): RunPlan {
     tokensPerStep,
     parameters: countParameters(model),
     activeParameters: countActiveParameters(model),
-    estimatedBytes: bytes.train + (accumulation > 1 ? bytes.gradients : 0),
+    estimatedBytes: memory.step,
     flopsPerStep: estimateFlops(model, { batch: sequences * accumulation, sequence: length }).train,
   };
 }
@@ -84,37 +82,4 @@ export function positionOf(plan: RunPlan, progress: Pick<RunProgress, 'step' | '
   const fraction =
     plan.steps === undefined ? elapsedMs / Math.max(1, plan.durationMs ?? 1) : step / plan.steps;
   return { step, fraction: Math.min(1, fraction), steps: plan.steps };
-}
-
-/**
- * Refuses a run that cannot fit.
- *
- * @param limitBytes - memory there is; default all of the machine's
- * @throws `limit` saying how much is needed and how many sequences would fit
- */
-export function assertFits(config: TrainConfig, model: ModelConfig, limitBytes: number = totalmem()): void {
-  const needed = planRun(config, model).estimatedBytes;
-  if (needed <= limitBytes) return;
-  const fits = (sequences: number): boolean =>
-    planRun({ ...config, batch: { ...config.batch, sequences } }, model).estimatedBytes <= limitBytes;
-  let sequences = config.batch.sequences;
-  while (sequences > 0 && !fits(sequences)) sequences -= 1;
-  const remedy =
-    sequences > 0
-      ? `batch.sequences ${sequences} would fit; raise batch.accumulation to keep the step's size`
-      : `not even one sequence of ${config.batch.length} fits: make the model smaller`;
-  throw new MoebiusError({
-    code: 'limit',
-    message: `memory: a step must fit in ${mebibytes(limitBytes)} MiB, got an estimate of ${mebibytes(needed)} MiB (${remedy})`,
-    details: {
-      limitBytes,
-      neededBytes: needed,
-      sequences: config.batch.sequences,
-      fittingSequences: sequences,
-    },
-  });
-}
-
-function mebibytes(bytes: number): number {
-  return Math.ceil(bytes / 2 ** 20);
 }

@@ -17,6 +17,7 @@ import type { BatchSampler } from '../data/batch-sampler.ts';
 import { prepareDatasetInStages } from '../data/dataset.ts';
 import type { Dataset, DatasetStage } from '../data/dataset.ts';
 import type { TarballDownload } from '../data/npm-tarball.ts';
+import { guardExecutor, guardLoss } from '../plugins/guard-plugins.ts';
 import { loadRunPlugins } from '../plugins/run-plugins.ts';
 import type { RunPlugins } from '../plugins/run-plugins.ts';
 import { chooseBalanceLosses } from './balance-losses.ts';
@@ -25,7 +26,8 @@ import type { PrepareEvent } from './events.ts';
 import { assertInitialFolder, assertInitialTokenizer, createInitialModel } from './initial-model.ts';
 import { metricsFileName } from './metrics-file.ts';
 import { loadCheckpoint } from './run-checkpoint.ts';
-import { assertFits, freshProgress, planRun } from './run-plan.ts';
+import { assertFits } from './memory-plan.ts';
+import { freshProgress, planRun } from './run-plan.ts';
 import type { RunPlan, RunProgress } from './run-plan.ts';
 import { disposeWeights, openCopies } from './session-weights.ts';
 import { resolveModelConfig } from './train-config.ts';
@@ -44,7 +46,7 @@ export interface TrainerOptions {
   readonly signal?: AbortSignal | undefined;
   /** `resume` goes on from the output folder's checkpoint, `overwrite` starts anew in a folder that holds a run. Default `refuse`. */
   readonly existing?: 'refuse' | 'resume' | 'overwrite';
-  /** Memory a step may need; default the machine's, null for no limit. */
+  /** Memory the process may need; default the machine's or the container's, null for no limit. */
   readonly memoryLimitBytes?: number | null;
   /** Resident bytes of the process, for metrics. */
   readonly residentBytes?: (() => number) | undefined;
@@ -163,13 +165,17 @@ async function createSession(
   const modelConfig = resolveModelConfig(await readModelFields(config.model), dataset.tokenizer);
   assertLength(length, modelConfig);
   await assertInitialTokenizer(config, dataset.tokenizer);
-  if (options.memoryLimitBytes !== null) assertFits(config, modelConfig, options.memoryLimitBytes);
+  const { memoryLimitBytes: limitBytes, residentBytes } = options;
+  if (limitBytes !== null) assertFits(config, modelConfig, { limitBytes, usedBytes: residentBytes?.() });
   const sampler = createBatchSampler(dataset.training, { length, seed: config.seed });
   const plan = planRun(config, modelConfig);
   assertFillsStep(sampler, plan, length);
   const executor = options.executor ?? plugins.executor;
-  const wiring = executor === undefined ? {} : { executor };
-  const chosen = options.balance ?? [...chooseBalanceLosses(config), ...plugins.balance];
+  const wiring = executor === undefined ? {} : { executor: guardExecutor(executor) };
+  const chosen = options.balance?.map(guardLoss) ?? [
+    ...chooseBalanceLosses(config),
+    ...plugins.balance.map(guardLoss),
+  ];
   const model = await createInitialModel(config, modelConfig, wiring);
   const wire = (parameters: ParameterStore): DecoderModel =>
     createModel({ ...wiring, generation: model.generation, config: modelConfig, parameters });

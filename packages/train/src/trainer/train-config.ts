@@ -203,7 +203,8 @@ export type TrainConfigInput = Pick<TrainConfig, 'duration'> & {
   readonly model?: TrainConfig['model'] | undefined;
   readonly tokenizer?:
     | { readonly vocabularySize?: number; readonly minimumCount?: number }
-    | { readonly path: string };
+    | { readonly path: string }
+    | undefined;
   readonly ema?: (Partial<EmaConfig> & Pick<EmaConfig, 'decay'>) | null | undefined;
   readonly earlyStop?: (Partial<EarlyStopConfig> & Pick<EarlyStopConfig, 'patience'>) | null | undefined;
 };

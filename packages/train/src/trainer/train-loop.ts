@@ -59,9 +59,7 @@ export async function* trainLoop(session: Session): AsyncGenerator<TrainEvent, b
     const step = await takeStep(session, loop);
     yield* publish(step);
     if (!isAborted(session)) yield* measureWhenDue(session, loop);
-    const saveEvery = session.config.checkpoint.everySteps;
-    if (!isDone(session) && saveEvery !== null && step.step % saveEvery === 0)
-      yield* saveProgress(session, loop);
+    if (isSaveDue(session)) yield* saveProgress(session, loop);
     await nextTurn();
   }
   if (isAborted(session)) return yield* stop(session, loop);
@@ -137,6 +135,13 @@ function isDone({ plan, progress, config }: Session): boolean {
   return plan.steps === undefined
     ? progress.elapsedMs >= (plan.durationMs ?? 0)
     : progress.step >= plan.steps;
+}
+
+/** A checkpoint is due; not while steps are left out, for the weights may be what is broken: the last good one stands. */
+function isSaveDue(session: Session): boolean {
+  const { step, skips } = session.progress;
+  const { everySteps } = session.config.checkpoint;
+  return everySteps !== null && step % everySteps === 0 && skips.inRow === 0 && !isDone(session);
 }
 
 function isAborted({ options }: Session): boolean {
