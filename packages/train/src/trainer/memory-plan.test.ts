@@ -51,6 +51,13 @@ describe('estimateMemory', () => {
     expect(peak / 1159).toBeLessThan(1.05);
   });
 
+  it('is what an hour of the reference recipe took at most: 1,558 MiB with 4 sequences of 512, within a tenth', () => {
+    const reference = config({ batch: { sequences: 4, length: 512 }, output: 'runs/reference' });
+    const { step, save } = estimateMemory(reference, model);
+    expect((processBytes + Math.max(step, save)) / mebibyte / 1558).toBeGreaterThan(0.9);
+    expect((processBytes + Math.max(step, save)) / mebibyte / 1558).toBeLessThan(1.1);
+  });
+
   it('counts copies of the weights, sums of gradients, and a checkpoint on the host', () => {
     const bytes = 4 * countParameters(model);
     const plain = estimateMemory(config(), model);

@@ -169,7 +169,6 @@ async function takeStep(session: Session, loop: Loop): Promise<StepEvent | SkipE
       clipNorm: config.optimizer.clipNorm,
     }),
   );
-  const stepMs = options.clock.nowMs() - begun;
   const isSkipped = isMoebiusError(outcome);
   const { total, inRow } = progress.skips;
   session.progress = {
@@ -180,8 +179,9 @@ async function takeStep(session: Session, loop: Loop): Promise<StepEvent | SkipE
     elapsedMs: loop.elapsedMs(),
     skips: isSkipped ? { total: total + 1, inRow: inRow + 1 } : { total, inRow: 0 },
   };
-  if (isSkipped) return skipEvent(session, outcome, stepMs);
+  if (isSkipped) return skipEvent(session, outcome, options.clock.nowMs() - begun);
   updateAverage(session);
+  const stepMs = options.clock.nowMs() - begun;
   const { numTensors: tensors, numBytes: bytes } = memory();
   const residentBytes = options.residentBytes?.();
   return {
