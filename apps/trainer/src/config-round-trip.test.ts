@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -25,6 +25,10 @@ const examples: { readonly [flag: string]: readonly (readonly string[])[] } = {
   '--val-data': [['held.txt'], ['sotu']],
   '--field': [['body']],
   '--tokenizer': [['tokens/tokenizer.json']],
+  '--init-from': [['saved']],
+  '--ema': [['0.99']],
+  '--early-stop': [['3']],
+  '--on-nonfinite': [['skip']],
   '--steps': [['7']],
   '--minutes': [['0.25']],
   '--batch': [['3']],
@@ -46,6 +50,8 @@ const examples: { readonly [flag: string]: readonly (readonly string[])[] } = {
 const companions: { readonly [flag: string]: readonly string[] } = { '--field': ['--data', 'texts'] };
 
 const folder = mkdtempSync(join(tmpdir(), 'moebius-round-'));
+mkdirSync(join(folder, 'saved'));
+writeFileSync(join(folder, 'saved', 'config.json'), '{}');
 const surroundings = { engine: 'native', workingFolder: folder } as const;
 
 /** The flags of a command line, as commander gives them to the work. */
