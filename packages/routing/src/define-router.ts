@@ -11,11 +11,13 @@ import type { Plugin } from '@moebius/core';
 import type { Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
 
 import { assertNoFaults, missingFunctions } from './definition-faults.ts';
+import type { DispatchPlan } from './dispatch-plan.ts';
 import type { RouteGradients } from './expert-executor.ts';
 import type { GateConfig } from './gate-config.ts';
 import { gateBackward, gateForward } from './gate.ts';
 import type { GateParameters, GateSaved } from './gate.ts';
 import type { Route } from './route.ts';
+import type { TokenContext } from './token-context.ts';
 
 /** Trained tensors of a router by name. */
 export interface RouterParameters {
@@ -23,11 +25,7 @@ export interface RouterParameters {
 }
 
 /** What a router is run with, besides tensors that are trained. */
-export interface RouterOptions {
-  /** Layer index, for messages. */
-  readonly layer?: number;
-  /** Uint8Array `[T]`, 0 leaves a token unrouted. */
-  readonly mask?: Uint8Array;
+export interface RouterOptions extends TokenContext {
   /** Host arrays that are not trained by gradient, by name, as `selectionBias` `[E]`. */
   readonly buffers?: Readonly<Record<string, Float32Array>>;
 }
@@ -36,6 +34,8 @@ export interface RouterOptions {
 export interface RouterOutput {
   /** Who goes where. */
   readonly route: Route;
+  /** The plan before a capacity policy, for balance losses; absent: the route's own plan. */
+  readonly primary?: DispatchPlan;
   /** float32 `[T, E]`, for z-losses. */
   readonly logits: Tensor2D;
   /** float32 `[T, E]`, for balance losses. */

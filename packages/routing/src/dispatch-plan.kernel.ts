@@ -3,6 +3,7 @@
  *
  * All loops are O(T + E + N) over typed arrays. Letters: `T` tokens, `E` experts, `N` routed pairs.
  */
+import { capacityStatsFault } from './capacity/kept-pairs.kernel.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
 
 /** The arrays of a plan, before its statistics. */
@@ -257,5 +258,6 @@ function checkStats(plan: DispatchPlan): PlanFault | null {
   for (let e = 0; e < load.length; e += 1) {
     if (stats.load[e] !== load[e]) return fault(`stats.load[${e}]`, `must be ${load[e]}`, stats.load[e]);
   }
-  return null;
+  const capacity = capacityStatsFault(plan);
+  return capacity === null ? null : fault(capacity.subject, capacity.expectation, capacity.value);
 }

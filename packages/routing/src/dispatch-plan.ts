@@ -11,6 +11,22 @@ import { MoebiusError } from '@moebius/core';
 
 import { checkPlan, measureLoad } from './dispatch-plan.kernel.ts';
 
+/** What a capacity policy did to a dropless plan. Plain numbers. */
+export interface CapacityStats {
+  /** Int32Array `[E]`: pairs of each expert before. */
+  readonly preLoad: Int32Array;
+  /** Int32Array `[R]`: the cap of an expert in each cell (for a device: of each expert on it, on average); empty when nothing was capped. */
+  readonly limit: Int32Array;
+  /** Pairs of the dropless plan that are gone. */
+  readonly dropped: number;
+  /** Pairs that were not in the dropless plan. */
+  readonly expanded: number;
+  /** Tokens that had a pair and have none. */
+  readonly orphans: number;
+  /** Int32Array: `perToken[c]` unmasked tokens have c pairs. */
+  readonly perToken: Int32Array;
+}
+
 /** What a plan says about its balance. Plain numbers, so that it can be printed and sent. */
 export interface RouteStats {
   /** Routed pairs `N`. */
@@ -25,6 +41,8 @@ export interface RouteStats {
   readonly idleExperts: number;
   /** Largest load over mean load; 1 is perfect balance, E is collapse, 0 is an empty plan. */
   readonly imbalance: number;
+  /** What a capacity policy did; absent when none was applied. */
+  readonly capacity?: CapacityStats;
 }
 
 /**
@@ -54,7 +72,23 @@ export interface DispatchPlan {
   readonly stats: RouteStats;
 }
 
-/** A plan as JSON: plain arrays, versioned. `stats` is left out because it is derived. */
+/** {@link CapacityStats} as JSON. */
+export interface CapacityStatsJson {
+  /** `[E]`. */
+  readonly preLoad: readonly number[];
+  /** `[R]`. */
+  readonly limit: readonly number[];
+  /** Pairs of the dropless plan that are gone. */
+  readonly dropped: number;
+  /** Pairs that were not in the dropless plan. */
+  readonly expanded: number;
+  /** Tokens that had a pair and have none. */
+  readonly orphans: number;
+  /** Tokens by their number of pairs. */
+  readonly perToken: readonly number[];
+}
+
+/** A plan as JSON: plain arrays, versioned. Of `stats` only `capacity` is in it: the rest is derived. */
 export interface DispatchPlanJson {
   /** Version of this format. */
   readonly schemaVersion: 1;
@@ -74,6 +108,8 @@ export interface DispatchPlanJson {
   readonly prefix?: readonly number[];
   /** `[N]`, when present on the plan. */
   readonly primary?: readonly number[];
+  /** `stats.capacity`, when present on the plan. */
+  readonly capacity?: CapacityStatsJson;
 }
 
 /**
@@ -138,6 +174,26 @@ export function planToJson(plan: DispatchPlan): DispatchPlanJson {
     slot: [...plan.slot],
     ...(plan.prefix === undefined ? {} : { prefix: [...plan.prefix] }),
     ...(plan.primary === undefined ? {} : { primary: [...plan.primary] }),
+    ...(plan.stats.capacity === undefined ? {} : { capacity: capacityToJson(plan.stats.capacity) }),
+  };
+}
+
+function capacityToJson(capacity: CapacityStats): CapacityStatsJson {
+  const { preLoad, limit, perToken, ...counts } = capacity;
+  return { ...counts, preLoad: [...preLoad], limit: [...limit], perToken: [...perToken] };
+}
+
+function readCapacity(value: unknown): CapacityStats {
+  if (typeof value !== 'object' || value === null)
+    throw formatFault('plan.capacity', 'must be an object', value);
+  const json = value as Record<string, unknown>;
+  return {
+    preLoad: readIntegers(json, 'preLoad'),
+    limit: readIntegers(json, 'limit'),
+    dropped: readCount(json, 'dropped'),
+    expanded: readCount(json, 'expanded'),
+    orphans: readCount(json, 'orphans'),
+    perToken: readIntegers(json, 'perToken'),
   };
 }
 
@@ -167,7 +223,10 @@ export function planFromJson(value: unknown): DispatchPlan {
     ...arrays,
     ...(json['prefix'] === undefined ? {} : { prefix: readBytes(json, 'prefix') }),
     ...(json['primary'] === undefined ? {} : { primary: readBytes(json, 'primary') }),
-    stats: planStats(arrays),
+    stats: {
+      ...planStats(arrays),
+      ...(json['capacity'] === undefined ? {} : { capacity: readCapacity(json['capacity']) }),
+    },
   };
   assertPlan(plan);
   return plan;

@@ -7,6 +7,47 @@ export type {
   LossGradientOptions,
   LossStatistics,
 } from './balance-loss.ts';
+export {
+  capacityConfigSchema,
+  capacitySizeFaults,
+  needsPlacement,
+  parseCapacityConfig,
+} from './capacity/capacity-config.ts';
+export type {
+  CapacityCommon,
+  CapacityConfig,
+  CapacityKey,
+  CapacityLimit,
+  CapacityRounding,
+  CapacityScope,
+  CapacitySizes,
+  CapacityWeightNorm,
+  DropConfig,
+  Expansion,
+  ExpertDropConfig,
+  PairPriority,
+  PlacementConfig,
+  RerouteConfig,
+} from './capacity/capacity-config.ts';
+export { capacityMethods } from './capacity/capacity-methods.ts';
+export type { CapacityMethodName, CapacitySettings } from './capacity/capacity-methods.ts';
+export { capacityPolicy } from './capacity/capacity-policy.ts';
+export type { CapacityProblem } from './capacity/capacity-problem.ts';
+export { capacityOf } from './capacity/cells.kernel.ts';
+export type { CapacityOfCell } from './capacity/cells.kernel.ts';
+export { defineCapacityPolicy } from './capacity/define-capacity-policy.ts';
+export type {
+  CapacityPolicy,
+  CapacityPolicyDefinition,
+  CapacityWeights,
+} from './capacity/define-capacity-policy.ts';
+export { planCapacity } from './capacity/plan-capacity.ts';
+export type { PlanCapacityOptions } from './capacity/plan-capacity.ts';
+export { planKept } from './capacity/plan-kept.ts';
+export type { KeptPairs } from './capacity/plan-kept.ts';
+export { weighKeptBackward, weighKeptForward } from './capacity/weigh-kept.ts';
+export type { WeighKeptGradients, WeighKeptOptions, WeighKeptSaved } from './capacity/weigh-kept.ts';
+export { withCapacity } from './capacity/with-capacity.ts';
 export { countExpertParameters, defineExpert, partShape } from './define-expert.ts';
 export type {
   ExpertBackward,
@@ -29,7 +70,13 @@ export type {
   RouterUpstream,
 } from './define-router.ts';
 export { assertPlan, planFromJson, planStats, planToJson } from './dispatch-plan.ts';
-export type { DispatchPlan, DispatchPlanJson, RouteStats } from './dispatch-plan.ts';
+export type {
+  CapacityStats,
+  CapacityStatsJson,
+  DispatchPlan,
+  DispatchPlanJson,
+  RouteStats,
+} from './dispatch-plan.ts';
 export { defineExecutor, listGradients } from './expert-executor.ts';
 export type {
   ExecutorGradients,
@@ -64,4 +111,5 @@ export { addStatistics, readStatistics, takeLossGradients } from './loss-statist
 export { planPairs, planTopK } from './plan-top-k.ts';
 export type { PlanPairsOptions, PlanTopKOptions } from './plan-top-k.ts';
 export type { MergeRoute, PairsRoute, Route, SlotsRoute } from './route.ts';
+export type { RouterPhase, TokenContext } from './token-context.ts';
 export { zLoss } from './z-loss.ts';

@@ -10,6 +10,8 @@ export {
 export type { GradientCheck, TestApi, Tolerance } from './checks.ts';
 export { describeBalanceLoss } from './describe-balance-loss.ts';
 export type { DescribeBalanceLossOptions } from './describe-balance-loss.ts';
+export { describeCapacityPolicy } from './describe-capacity-policy.ts';
+export type { DescribeCapacityPolicyOptions } from './describe-capacity-policy.ts';
 export { describeExecutor } from './describe-executor.ts';
 export type { DescribeExecutorOptions } from './describe-executor.ts';
 export { describeExpert } from './describe-expert.ts';

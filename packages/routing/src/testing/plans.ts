@@ -1,7 +1,11 @@
 /**
- * @file Plans for the kits: exact top-k, padded batches, idle experts, one token, a variable number of experts, nothing at all.
+ * @file Plans for the kits: exact top-k, padded batches, idle experts, one token, a variable number of experts,
+ * capped ones (drops, added pairs, orphans), nothing at all.
  */
 import { kitRng } from './checks.ts';
+import { capacityPolicy } from '../capacity/capacity-policy.ts';
+import { parseCapacityConfig } from '../capacity/capacity-config.ts';
+import { planCapacity } from '../capacity/plan-capacity.ts';
 import type { DispatchPlan } from '../dispatch-plan.ts';
 import { planPairs, planTopK } from '../plan-top-k.ts';
 
@@ -14,7 +18,7 @@ export interface NamedPlan {
 }
 
 /**
- * Plans over `experts` experts (at least 4) that stress an executor.
+ * Plans over `experts` experts (an even number, at least 4) that stress an executor.
  *
  * @param experts - number of experts
  */
@@ -55,5 +59,27 @@ export function samplePlans(experts: number): NamedPlan[] {
       title: 'no routed token',
       plan: planTopK(new Int32Array(8), { tokens: 4, experts, topK: 2, mask: new Uint8Array(4) }),
     },
+    ...cappedPlans(experts),
   ];
+}
+
+/** Plans after a capacity policy, over skewed scores. */
+function cappedPlans(experts: number): NamedPlan[] {
+  const rng = kitRng(`capped plans ${experts}`);
+  const scores = Float32Array.from(
+    { length: 10 * experts },
+    (_, i) => rng.uniform() + (i % experts < 2 ? 1 : 0),
+  );
+  const settings = {
+    'capped: drops': { gamma: 0.75 },
+    'capped: drops and orphans': { gamma: 0.25 },
+    'capped: added pairs': { gamma: 1, scope: 'rank', placement: { devices: 2 }, expand: { kind: 'local' } },
+    'capped: by device': { gamma: 0.5, granularity: 'device', placement: { devices: 2 } },
+    'capped: over-selection': { gamma: 0.75, expand: { kind: 'top-m', m: 3 }, maxPerToken: 2 },
+  };
+  const mask = Uint8Array.from({ length: 10 }, (_, t) => (t === 4 ? 0 : 1));
+  return Object.entries(settings).map(([title, own]) => {
+    const policy = capacityPolicy(parseCapacityConfig({ method: 'drop', ...own }));
+    return { title, plan: planCapacity(scores, { experts, topK: 2, policy, mask }) };
+  });
 }
