@@ -91,7 +91,8 @@ describe("the app's README", () => {
   });
   it('has a row for every exit status', () => {
     const rows = [...readme.matchAll(/^\| (\d+) \|/gm)].map(([, status]) => Number(status));
-    expect(rows).toEqual(Object.values(exitCodes));
+    expect(rows).toEqual(expect.arrayContaining(Object.values(exitCodes)));
+    expect(rows).toEqual([...new Set(rows)].toSorted((a, b) => a - b));
   });
 });
 
