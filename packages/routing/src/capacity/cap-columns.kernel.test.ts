@@ -10,7 +10,7 @@ const middle = length / 2;
 
 /** Musser's sequence: the median of first, middle and last is always the second smallest, so quick-select splits off two at a time. */
 function killer(): number[] {
-  const values = new Array<number>(length);
+  const values = Array.from({ length }, () => 0);
   for (let i = 1; i <= middle; i += 1) {
     if (i % 2 === 1) {
       values[i - 1] = i;
