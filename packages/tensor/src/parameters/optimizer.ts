@@ -118,19 +118,13 @@ export interface OptimizerDefinition<S extends CommonSettings = CommonSettings> 
  *
  * @example
  * ```ts
- * const signDescent = defineOptimizer({
- *   name: 'sign-descent',
- *   weightDecay: 0,
- *   check: () => [],
- *   rules: () => {
- *     const rule: UpdateRule = {
- *       name: 'sign-descent',
- *       slots: [],
- *       update: (parts) => parts.map(({ value, gradient, lr }) => ({ value: sub(value, mul(sign(gradient), lr)), state: {} })),
- *     };
- *     return () => rule;
- *   },
- * });
+ * const rule: UpdateRule = {
+ *   name: 'plain-descent',
+ *   slots: [],
+ *   update: (parts) => parts.map(({ value, gradient, lr }) => ({ value: sub(value, mul(gradient, lr)), state: {} })),
+ * };
+ * const plainDescent = defineOptimizer({ name: 'plain-descent', weightDecay: 0, check: () => [], rules: () => () => rule });
+ * const optimizer: OptimizerSettings = { kind: plainDescent, lr: 0.1 };
  * ```
  * @throws `plugin` when the name is not kebab-case
  */

@@ -107,7 +107,7 @@ describe('the plug-ins of a run', () => {
 
   it('must be of a kind that a run takes, with a name that is free', async () => {
     expect(await messageOf(run({ plugins: ['./route.mjs'] }))).toBe(
-      'plugins "./route.mjs": must be of kind callback, balance-loss, executor, got "far" of kind "router" (a run takes no plug-ins of that kind: use it in your own code)',
+      'plugins "./route.mjs": must be of kind callback, balance-loss, executor, optimizer, got "far" of kind "router" (a run takes no plug-ins of that kind: use it in your own code)',
     );
     expect(await messageOf(run({ plugins: ['./taken.mjs'] }))).toContain(
       'got "load-balance", which is built in',

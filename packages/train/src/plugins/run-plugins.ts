@@ -5,6 +5,8 @@ import { MoebiusError, isPlugin, nearest } from '@moebius/core';
 import type { Plugin } from '@moebius/core';
 import type { WeightedLoss } from '@moebius/model';
 import type { BalanceLoss, ExpertExecutor } from '@moebius/routing';
+import { optimizers } from '@moebius/tensor';
+import type { OptimizerDefinition } from '@moebius/tensor';
 
 import type { Callback } from '../trainer/callback.ts';
 import type { TrainConfig } from '../trainer/train-config.ts';
@@ -19,9 +21,11 @@ export interface RunPlugins {
   readonly balance: readonly WeightedLoss[];
   /** The executor named in `executor`. */
   readonly executor: ExpertExecutor | undefined;
+  /** The optimizer named in `optimizer.kind`; undefined: a built-in one. */
+  readonly optimizer: OptimizerDefinition | undefined;
 }
 
-const usableKinds = ['callback', 'balance-loss', 'executor'] as const;
+const usableKinds = ['callback', 'balance-loss', 'executor', 'optimizer'] as const;
 /** Names in metrics that the built-in losses have. */
 const takenLosses = ['load-balance', 'z-loss', 'logit-z-loss'];
 
@@ -45,6 +49,12 @@ export async function loadRunPlugins(config: TrainConfig, options: LoadPluginsOp
       config.executor === undefined
         ? undefined
         : (pick(plugins, 'executor', { name: config.executor, path: 'executor' }) as ExpertExecutor),
+    optimizer: optimizers.has(config.optimizer.kind)
+      ? undefined
+      : (pick(plugins, 'optimizer', {
+          name: config.optimizer.kind,
+          path: 'optimizer.kind',
+        }) as OptimizerDefinition),
   };
 }
 
@@ -60,6 +70,13 @@ function assertUsable({ plugin: { kind, name }, specifier }: LoadedPlugin): void
     throw new MoebiusError({
       code: 'plugin',
       message: `plugins ${JSON.stringify(specifier)}: a balance loss must have a name of its own, got "${name}", which is built in (rename it)`,
+      details: { specifier, name },
+    });
+  }
+  if (kind === 'optimizer' && optimizers.has(name)) {
+    throw new MoebiusError({
+      code: 'plugin',
+      message: `plugins ${JSON.stringify(specifier)}: an optimizer must have a name of its own, got "${name}", which is built in (rename it)`,
       details: { specifier, name },
     });
   }

@@ -7,10 +7,10 @@ import { join } from 'node:path';
 
 import { MoebiusError } from '@moebius/core';
 import type { Clock } from '@moebius/core';
-import { createModel } from '@moebius/model';
+import { createModel, describeParameters } from '@moebius/model';
 import type { DecoderModel, ModelConfig, ModelOptions, WeightedLoss } from '@moebius/model';
 import { createEngine } from '@moebius/tensor';
-import type { ParameterStore } from '@moebius/tensor';
+import type { OptimizerDefinition, ParameterStore, Treatments } from '@moebius/tensor';
 
 import { createBatchSampler } from '../data/batch-sampler.ts';
 import type { BatchSampler } from '../data/batch-sampler.ts';
@@ -25,6 +25,7 @@ import type { Callback } from './callback.ts';
 import type { PrepareEvent } from './events.ts';
 import { assertInitialFolder, assertInitialTokenizer, createInitialModel } from './initial-model.ts';
 import { metricsFileName } from './metrics-file.ts';
+import { planTreatments } from './plan-treatments.ts';
 import { loadCheckpoint } from './run-checkpoint.ts';
 import { assertFits } from './memory-plan.ts';
 import { freshProgress, planRun } from './run-plan.ts';
@@ -80,6 +81,10 @@ export interface Session {
   /** Those of the options, then those of plug-ins. */
   readonly callbacks: readonly Callback[];
   readonly plan: RunPlan;
+  /** The optimizer of a plug-in; undefined: a built-in one. */
+  readonly optimizer: OptimizerDefinition | undefined;
+  /** What is special about each parameter. */
+  readonly treatments: Treatments;
   /** Where the run is; replaced after every step. */
   progress: RunProgress;
   /** Step of the checkpoint on disk; null when this session neither read nor wrote one. */
@@ -170,6 +175,8 @@ async function createSession(
   const sampler = createBatchSampler(dataset.training, { length, seed: config.seed });
   const plan = planRun(config, modelConfig);
   assertFillsStep(sampler, plan, length);
+  const ids = describeParameters(modelConfig).map(({ id }) => id);
+  const treatments = planTreatments(config.optimizer, ids);
   const executor = options.executor ?? plugins.executor;
   const wiring = executor === undefined ? {} : { executor: guardExecutor(executor) };
   const chosen = options.balance?.map(guardLoss) ?? [
@@ -191,6 +198,8 @@ async function createSession(
     balance: modelConfig.num_experts === 0 ? [] : chosen,
     callbacks: [...(options.callbacks ?? []), ...plugins.callbacks],
     plan,
+    optimizer: plugins.optimizer,
+    treatments,
     progress: freshProgress,
     savedStep: null,
   };

@@ -38,14 +38,31 @@ export const trainConfigDescriptions: { readonly [path: string]: string } = {
   'duration.steps': 'Updates of the parameters.',
   'duration.tokens': 'Tokens trained on, rounded up to whole steps.',
   'duration.minutes': 'Minutes from the first step on, evaluations in between included, preparation not.',
-  optimizer: 'AdamW and clipping.',
+  optimizer: 'The optimizer, parameter groups, and clipping.',
+  'optimizer.kind': '`adamw` (default), `sgd`, `muon`, or an optimizer of `plugins` by name.',
   'optimizer.learningRate': 'Peak learning rate. Default 1e-3.',
-  'optimizer.beta1': 'Decay of the mean of gradients. Default 0.9.',
-  'optimizer.beta2': 'Decay of the mean of squared gradients. Default 0.95.',
-  'optimizer.epsilon': 'Added to the divisor of an update. Default 1e-8.',
+  'optimizer.beta1': 'AdamW: decay of the mean of gradients. Default 0.9.',
+  'optimizer.beta2': 'AdamW: decay of the mean of squared gradients. Default 0.95.',
+  'optimizer.epsilon': 'AdamW: added to the divisor of an update. Default 1e-8.',
+  'optimizer.momentum':
+    'SGD and Muon: share of the last move that is kept. Default 0.9 for SGD, 0.95 for Muon.',
+  'optimizer.nesterov':
+    "SGD and Muon: Nesterov's momentum, which looks one move ahead. Default false for SGD, true for Muon.",
+  'optimizer.decay':
+    'SGD: whether decay shrinks the weights (`decoupled`, default) or is added to the gradient (`coupled`, as PyTorch does).',
+  'optimizer.scale':
+    "Muon: size of a move. `match-rms` (default): as large as AdamW's, for AdamW's learning rates. `original`: Jordan's, for rates near 0.02.",
+  'optimizer.adamWFor':
+    'Muon: patterns of matrices that AdamW takes all the same. Default: embeddings, output head, routers.',
+  'optimizer.settings': 'Settings of an optimizer of `plugins`.',
   'optimizer.weightDecay': 'Decoupled decay. Default 0.1.',
   'optimizer.noDecay':
-    'Parameters whose name matches one of these regular expressions are not decayed. Default `["norm"]`.',
+    'Patterns of parameters that are not decayed: regular expressions on names, or `@norms` and the like. Default `["norm"]`.',
+  'optimizer.groups': 'Parameters with a rate, a decay, or no training of their own. Default none.',
+  'optimizer.layerDecay':
+    'Learning rate of each layer over that of the layer above; the embedding counts as the lowest. Default 1.',
+  'optimizer.freeze':
+    'Patterns of parameters that stay as they are: no update, no state, no part in the clipped norm. Default none.',
   'optimizer.clipNorm': 'Largest global gradient norm; null does not clip. Default 1.',
   schedule: 'How the learning rate changes.',
   'schedule.kind': 'Shape of the curve. Default cosine. `wsd`: warm-up, stable, decay.',

@@ -6,6 +6,7 @@ import { defineConfig, schemaVersion, toJsonSchema, z } from '@moebius/core';
 import type { ConfigDefinition } from '@moebius/core';
 
 import { corpusNames } from '../data/corpora.ts';
+import { isKnownPreset, isPattern, presetNames } from './parameter-patterns.ts';
 import { describeTrainConfigSchema } from './train-config-json-schema.ts';
 import type { TrainConfig } from './train-config.ts';
 
@@ -42,13 +43,35 @@ const duration = z.union([
   z.strictObject({ minutes: z.number().gt(0) }),
 ]);
 
+const pattern = z
+  .string()
+  .refine(isPattern, 'must be a regular expression')
+  .refine(isKnownPreset, `must be a regular expression or one of ${presetNames.join(', ')}`);
+
+const parameterGroup = z.strictObject({
+  pattern,
+  learningRateScale: z.number().gt(0).optional(),
+  weightDecay: z.number().min(0).optional(),
+  frozen: z.boolean().optional(),
+});
+
 const optimizer = z.strictObject({
+  kind: z.string().min(1).default('adamw'),
   learningRate: z.number().gt(0).default(1e-3),
   beta1: z.number().min(0).lt(1).default(0.9),
   beta2: z.number().min(0).lt(1).default(0.95),
   epsilon: z.number().gt(0).default(1e-8),
+  momentum: z.number().min(0).lt(1).optional(),
+  nesterov: z.boolean().optional(),
+  decay: z.enum(['decoupled', 'coupled']).optional(),
+  scale: z.enum(['match-rms', 'original']).optional(),
+  adamWFor: z.array(pattern).optional(),
+  settings: z.record(z.string(), z.unknown()).optional(),
   weightDecay: z.number().min(0).default(0.1),
-  noDecay: z.array(z.string().refine(isPattern, 'must be a regular expression')).default(['norm']),
+  noDecay: z.array(pattern).default(['norm']),
+  groups: z.array(parameterGroup).default([]),
+  layerDecay: z.number().gt(0).max(1).default(1),
+  freeze: z.array(pattern).default([]),
   clipNorm: z.number().gt(0).nullable().default(1),
 });
 
@@ -130,12 +153,3 @@ export const trainConfigDefinition: ConfigDefinition<TrainConfig> = Object.freez
   ...defineConfig({ name: 'run configuration', schema }),
   toJsonSchema: () => describeTrainConfigSchema(toJsonSchema(schema)),
 });
-
-function isPattern(text: string): boolean {
-  try {
-    new RegExp(text, 'u').test('');
-    return true;
-  } catch {
-    return false;
-  }
-}

@@ -7,6 +7,7 @@ import { parseModelConfig } from '@moebius/model';
 import type { ModelConfig } from '@moebius/model';
 
 import type { TextSource } from '../data/text-source.ts';
+import { optimizerFaults } from './optimizer-settings.ts';
 import { trainConfigDefinition } from './train-config-schema.ts';
 
 /** What text a run trains on. */
@@ -31,20 +32,55 @@ export interface BatchConfig {
   readonly accumulation: number;
 }
 
-/** AdamW and clipping. */
+/**
+ * Parameters that are treated in their own way. Patterns are regular expressions on parameter names, or one of `@norms`, `@router`,
+ * `@embeddings`, `@experts`, `@attention`.
+ */
+export interface ParameterGroup {
+  /** Which parameters. The first group that matches counts; one that matches nothing is an error. */
+  readonly pattern: string;
+  /** Multiplies the learning rate. Default 1. */
+  readonly learningRateScale?: number | undefined;
+  /** Weight decay instead of the optimizer's, and of `noDecay`. */
+  readonly weightDecay?: number | undefined;
+  /** Whether they stay as they are. Default false. */
+  readonly frozen?: boolean | undefined;
+}
+
+/** The optimizer, parameter groups, and clipping. */
 export interface OptimizerConfig {
+  /** `adamw` (default), `sgd`, `muon`, or an optimizer of `plugins` by name. */
+  readonly kind: string;
   /** Peak learning rate. Default 1e-3. */
   readonly learningRate: number;
-  /** Decay of the mean of gradients. Default 0.9. */
+  /** AdamW: decay of the mean of gradients. Default 0.9. */
   readonly beta1: number;
-  /** Decay of the mean of squared gradients. Default 0.95. */
+  /** AdamW: decay of the mean of squared gradients. Default 0.95. */
   readonly beta2: number;
-  /** Added to the divisor of an update. Default 1e-8. */
+  /** AdamW: added to the divisor of an update. Default 1e-8. */
   readonly epsilon: number;
+  /** SGD and Muon: share of the last move that is kept. Default 0.9 for SGD, 0.95 for Muon. */
+  readonly momentum?: number | undefined;
+  /** SGD and Muon: Nesterov's momentum, which looks one move ahead. Default false for SGD, true for Muon. */
+  readonly nesterov?: boolean | undefined;
+  /** SGD: whether decay shrinks the weights (`decoupled`, default) or is added to the gradient (`coupled`, as PyTorch does). */
+  readonly decay?: 'decoupled' | 'coupled' | undefined;
+  /** Muon: size of a move. `match-rms` (default): as large as AdamW's, for AdamW's learning rates. `original`: Jordan's, for rates near 0.02. */
+  readonly scale?: 'match-rms' | 'original' | undefined;
+  /** Muon: patterns of matrices that AdamW takes all the same. Default: embeddings, output head, routers. */
+  readonly adamWFor?: readonly string[] | undefined;
+  /** Settings of an optimizer of `plugins`. */
+  readonly settings?: { readonly [name: string]: unknown } | undefined;
   /** Decoupled decay. Default 0.1. */
   readonly weightDecay: number;
-  /** Parameters whose name matches one of these regular expressions are not decayed. Default `["norm"]`. */
+  /** Patterns of parameters that are not decayed: regular expressions on names, or `@norms` and the like. Default `["norm"]`. */
   readonly noDecay: readonly string[];
+  /** Parameters with a rate, a decay, or no training of their own. Default none. */
+  readonly groups: readonly ParameterGroup[];
+  /** Learning rate of each layer over that of the layer above; the embedding counts as the lowest. Default 1. */
+  readonly layerDecay: number;
+  /** Patterns of parameters that stay as they are: no update, no state, no part in the clipped norm. Default none. */
+  readonly freeze: readonly string[];
   /** Largest global gradient norm; null does not clip. Default 1. */
   readonly clipNorm: number | null;
 }
@@ -295,7 +331,7 @@ function modelFaults(model: object): Fault[] {
 }
 
 function relationFaults(config: TrainConfig): Fault[] {
-  const faults: Fault[] = [];
+  const faults: Fault[] = optimizerFaults(config);
   const { batch: sizes, model } = config;
   const positions = typeof model === 'string' ? undefined : model['max_position_embeddings'];
   if (typeof positions === 'number' && positions < sizes.length) {

@@ -27,6 +27,7 @@ import type {
 import { describeLoad } from './layer-load.ts';
 import { openMetricsFile } from './metrics-file.ts';
 import type { MetricsFile } from './metrics-file.ts';
+import { optimizerSettings } from './optimizer-settings.ts';
 import { checkpointFile, saveCheckpoint } from './run-checkpoint.ts';
 import { positionOf } from './run-plan.ts';
 import { scheduleFactor } from './schedule.ts';
@@ -38,7 +39,6 @@ import {
   savedCopies,
   updateAverage,
 } from './session-weights.ts';
-import type { OptimizerConfig } from './train-config.ts';
 import { runTrainStep } from './train-step.ts';
 
 /** Names of the folders in a run's output. */
@@ -165,7 +165,8 @@ async function takeStep(session: Session, loop: Loop): Promise<StepEvent | SkipE
       balance: session.balance,
       balanceOver: config.losses.over,
       zLossCoefficient: config.losses.logitZ,
-      optimizer: optimizerSettings(config.optimizer, learningRate),
+      optimizer: optimizerSettings(config.optimizer, learningRate, session.optimizer),
+      treatments: session.treatments,
       clipNorm: config.optimizer.clipNorm,
     }),
   );
@@ -200,15 +201,6 @@ async function takeStep(session: Session, loop: Loop): Promise<StepEvent | SkipE
     routing: outcome.loads.map(({ layer, load }) => describeLoad(layer, load)),
     memory: { tensors, bytes, ...(residentBytes === undefined ? {} : { residentBytes }) },
   };
-}
-
-function optimizerSettings(
-  optimizer: OptimizerConfig,
-  lr: number,
-): Parameters<typeof runTrainStep>[1]['optimizer'] {
-  const { beta1, beta2, epsilon, weightDecay, noDecay } = optimizer;
-  const exempt = noDecay.map((pattern) => ({ pattern, weightDecay: 0 }));
-  return { lr, betas: [beta1, beta2], epsilon, weightDecay: [...exempt, { pattern: '', weightDecay }] };
 }
 
 function remainingMs({ plan, progress }: Session, { start }: Loop): number {

@@ -13,7 +13,7 @@ import type {
   WeightedLoss,
 } from '@moebius/model';
 import { add, disposeTree } from '@moebius/tensor';
-import type { AdamWSettings, Tensor } from '@moebius/tensor';
+import type { OptimizerSettings, Tensor, Treatments } from '@moebius/tensor';
 
 import type { TokenRows } from '../data/batch-sampler.ts';
 import { reduceBalance } from './balance-losses.ts';
@@ -33,7 +33,9 @@ export interface StepRequest {
   /** Coefficient of the z-loss on the output logits. */
   readonly zLossCoefficient: number;
   /** Optimizer with this step's learning rate. */
-  readonly optimizer: AdamWSettings;
+  readonly optimizer: OptimizerSettings;
+  /** Parameters that are treated in their own way. */
+  readonly treatments: Treatments;
   /** Largest gradient norm; null does not clip. */
   readonly clipNorm: number | null;
 }
@@ -85,10 +87,12 @@ function trainStep(model: DecoderModel, request: StepRequest): StepOutcome {
       const weight = (counts[at] ?? 0) / Math.max(1, tokens);
       const output = runSync(model.loss(input, { balance, zLossCoefficient: request.zLossCoefficient }));
       tally.add(output, weight, 1 / inputs.length);
-      gradients = takeSum(gradients, backward(model, output, { weight, reduced, share: 1 / inputs.length }));
+      const all = backward(model, output, { weight, reduced, share: 1 / inputs.length });
+      gradients = takeSum(gradients, takeTrained(all, request.treatments));
     }
     const report = model.parameters.update(gradients, {
       optimizer: request.optimizer,
+      treatments: request.treatments,
       ...(request.clipNorm === null ? {} : { clipNorm: request.clipNorm }),
     });
     return { ...tally.finish(reduced), gradientNorm: report.norm, tokens };
@@ -116,6 +120,14 @@ function backward(model: DecoderModel, output: LossOutput, options: BackwardShar
   }
   if (reduced === undefined) return runSync(model.backward(saved, { scale: weight, auxScale: share }));
   return runSync(model.backward({ ...saved, balance: reduced }, { scale: weight, auxScale: 1 }));
+}
+
+/** The gradients of what is trained; those of frozen parameters are freed at once. */
+function takeTrained(gradients: ParameterGradients, treatments: Treatments): ParameterGradients {
+  const entries = Object.entries(gradients);
+  const isFrozen = ([id]: readonly [string, Tensor]): boolean => treatments[id]?.frozen === true;
+  disposeTree(entries.filter(isFrozen).map(([, gradient]) => gradient));
+  return Object.fromEntries(entries.filter((entry) => !isFrozen(entry)));
 }
 
 /** Adds two sets of gradients; both are consumed. */
