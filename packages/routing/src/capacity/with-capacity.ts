@@ -48,13 +48,21 @@ interface CappedSaved {
 export function withCapacity(router: Router, policy: CapacityPolicy): Router {
   const faults = policy.sizeFaults({ experts: router.experts });
   if (faults.length > 0) throw configurationError(`capacity policy "${policy.name}"`, faults);
+  // Shortcuts of the inner router (a fused form, a route without backward) know nothing of the policy.
+  const { gate: _gate, infer: _infer, ...rest } = router as Router & Shortcuts;
   return defineRouter({
-    ...router,
+    ...rest,
     name: `${router.name}-with-${policy.name}`,
     forward: (x, parameters, options) =>
       runOp('capacity', () => cap(router.forward(x, parameters, options), { router, policy, options })),
     backward: (saved, upstream) => backward(router, saved as CappedSaved, upstream),
   });
+}
+
+/** Members that would lead around the policy. */
+interface Shortcuts {
+  readonly gate?: unknown;
+  readonly infer?: unknown;
 }
 
 interface CapWork {

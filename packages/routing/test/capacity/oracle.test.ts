@@ -86,7 +86,7 @@ describe('against lists and sorts', () => {
         assertPlan(got);
         expect(pairs(got)).toEqual(naiveDrop(extra.classes ? problem : classless, config));
       }),
-      { numRuns: 2000 },
+      runs,
     );
   });
 

@@ -24,9 +24,22 @@ import {
   weighKeptForward,
   withCapacity,
 } from '../../src/index.ts';
-import type { DispatchPlan, Router, RouterOptions } from '../../src/index.ts';
+import type { DispatchPlan, Router } from '../../src/index.ts';
 import { checkGradient, describeRouter } from '../../src/testing/index.ts';
 import { inner, kitRng, randomTensor, randomValues, valuesOf } from '../../src/testing/checks.ts';
+
+import {
+  capped,
+  createBench,
+  experts,
+  gates,
+  norms,
+  policies,
+  tokens,
+  width,
+  without,
+} from './capped-routers.ts';
+import type { Bench } from './capped-routers.ts';
 
 beforeAll(async () => {
   await createEngine();
@@ -39,53 +52,6 @@ beforeEach(() => {
 afterEach(() => {
   expect(countTensors()).toBe(before);
 });
-
-const [tokens, experts, width] = [12, 6, 4];
-const placement = { devices: 2 };
-const gates = {
-  'softmax, raw': { experts, topK: 2, scale: 3 },
-  'softmax, renormalised': { experts, topK: 2, renormalise: true },
-  'softmax after top-k': { experts, topK: 2, scoreAfterTopK: true },
-  'sigmoid, bias, renormalised, scaled': {
-    experts,
-    topK: 3,
-    score: 'sigmoid',
-    selectionBias: true,
-    renormalise: true,
-    renormaliseEpsilon: 1e-20,
-    scale: 2.5,
-  },
-} as const;
-const policies = {
-  'token drop': { method: 'drop', gamma: 0.6 },
-  'expanded drop': { method: 'drop', gamma: 1, scope: 'rank', expand: { kind: 'local' }, placement },
-  reroute: { method: 'reroute', gamma: 0.75 },
-  'device drop': { method: 'drop', gamma: 0.5, granularity: 'device', placement },
-} as const;
-const norms = ['router', 'none', 'primary', 'kept'] as const;
-
-interface Bench {
-  readonly x: Tensor2D;
-  readonly parameters: { readonly weight: Tensor };
-  readonly options: RouterOptions;
-}
-
-function createBench(mask?: Uint8Array): Bench {
-  const rng = kitRng('with capacity');
-  const buffers = { selectionBias: randomValues(rng.fork('bias'), experts, 0.3) };
-  return {
-    x: randomTensor(rng.fork('x'), [tokens, width]),
-    parameters: { weight: randomTensor(rng.fork('weight'), [experts, width], 1.5) },
-    options: { layer: 3, buffers, ...(mask === undefined ? {} : { mask }) },
-  };
-}
-
-function capped(gate: object, settings: object): Router {
-  return withCapacity(topKRouter(parseGateConfig(gate)), capacityPolicy(parseCapacityConfig(settings)));
-}
-
-const without = (bench: Bench, gate: object): RouterOptions =>
-  'selectionBias' in gate ? bench.options : { ...bench.options, buffers: {} };
 
 /** Weight by pair. */
 function weightsOf(route: { readonly plan: DispatchPlan; readonly weights: Tensor1D }): Map<number, number> {
@@ -364,6 +330,15 @@ describe('withCapacity', () => {
     expect(layer(capped(gate, unbounded))).toEqual(layer(topKRouter(parseGateConfig(gate))));
     expect(layer(capped(gate, { method: 'drop', gamma: 0 })).every((value) => value === 0)).toBe(true);
     disposeTree([bench.x, bench.parameters, units]);
+  });
+
+  it('drops shortcuts of the router that would lead around the policy', () => {
+    const plain = topKRouter(parseGateConfig(gates['softmax, raw']));
+    const shortcut = { ...plain, gate: parseGateConfig(gates['softmax, raw']), infer: () => null };
+    const router = withCapacity(shortcut as Router, capacityPolicy(parseCapacityConfig(unbounded)));
+    expect(Object.keys(router)).not.toContain('gate');
+    expect(Object.keys(router)).not.toContain('infer');
+    expect(router.name).toBe('top-k-with-token-drop');
   });
 
   it('refuses routes that have no pairs, naming router and layer', () => {
