@@ -1,6 +1,8 @@
 // The engine: made once per machine, chosen once per process.
 export { createEngine, currentEngine } from './engine/create-engine.ts';
 export type { Engine, EngineName, EngineOptions } from './engine/create-engine.ts';
+export { measureMatmulRate } from './engine/matmul-rate.ts';
+export type { MatmulRate } from './engine/matmul-rate.ts';
 export { setupEngine } from './setup/setup-engine.ts';
 export type { SetupOptions, SetupReport } from './setup/setup-engine.ts';
 // Who owns which tensor.
