@@ -8,6 +8,7 @@ for (const name of [
   'language-model',
   'memory',
   'moe-layer',
+  'optimizers',
   'profile',
   'reference-ablation',
   'wasm-smoke',

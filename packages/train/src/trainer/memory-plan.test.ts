@@ -45,6 +45,17 @@ function refusal(
 }
 
 describe('estimateMemory', () => {
+  it('counts what the optimizer keeps: two moments for AdamW, one for SGD, one for Muon’s matrices', () => {
+    const state = (optimizer: object): number =>
+      estimateMemory(config({ optimizer }), model).state - 2 * 4 * countParameters(model);
+    const whole = 4 * countParameters(model);
+    expect(state({})).toBe(2 * whole);
+    expect(state({ kind: 'sgd' })).toBe(whole);
+    expect(state({ kind: 'sgd', momentum: 0 })).toBe(0);
+    const others = 4096 * 256 + 8 * (16 * 256 + 2 * 256 + 2 * 32) + 256;
+    expect(state({ kind: 'muon' })).toBe(whole + 4 * others);
+  });
+
   it('is what the memory benchmark measured: a peak of 1,159 MiB, within a twentieth', () => {
     const peak = (processBytes + estimateMemory(config(), model).step) / mebibyte;
     expect(peak / 1159).toBeGreaterThan(0.95);

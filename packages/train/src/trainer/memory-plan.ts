@@ -9,9 +9,10 @@
 import { totalmem } from 'node:os';
 
 import { MoebiusError } from '@moebius/core';
-import { estimateBytes } from '@moebius/model';
+import { describeParameters, estimateBytes } from '@moebius/model';
 import type { ModelConfig } from '@moebius/model';
 
+import { optimizerBytes } from './optimizer-settings.ts';
 import type { TrainConfig } from './train-config.ts';
 
 /** Memory of a run in bytes. */
@@ -36,9 +37,10 @@ export function estimateMemory(config: TrainConfig, model: ModelConfig): MemoryE
   const bytes = estimateBytes(model, { batch: batch.sequences, sequence: batch.length });
   const copies = (ema === null ? 0 : bytes.parameters) + (earlyStop === null ? 0 : bytes.parameters);
   const sums = batch.accumulation > 1 ? bytes.gradients : 0;
-  const kept = bytes.parameters + bytes.optimizer + copies;
+  const moments = optimizerBytes(config.optimizer, describeParameters(model));
+  const kept = bytes.parameters + moments + copies;
   return {
-    step: bytes.train + sums + copies,
+    step: bytes.train - bytes.optimizer + moments + sums + copies,
     save: output === null ? 0 : 2 * kept,
     state: Math.max(kept + bytes.gradients + sums, output === null ? 0 : 2 * kept),
   };

@@ -107,3 +107,23 @@ export function optimizerSettings(
       return { lr, weightDecay, ...moments };
   }
 }
+
+/**
+ * Bytes of the tensors that a run's optimizer keeps, float32; frozen parameters are counted, too. A plug-in's are taken for two
+ * moments.
+ */
+export function optimizerBytes(
+  optimizer: OptimizerConfig,
+  parameters: readonly { readonly id: string; readonly shape: readonly number[] }[],
+): number {
+  const { kind, learningRate } = optimizer;
+  const ruleOf = optimizers.has(kind)
+    ? (optimizers.get(kind as string) as OptimizerDefinition).rules(
+        optimizerSettings(optimizer, learningRate),
+      )
+    : undefined;
+  return parameters.reduce((sum, { id, shape }) => {
+    const size = shape.reduce((product, axis) => product * axis, 1);
+    return sum + 4 * size * (ruleOf?.(id, shape).slots.length ?? 2);
+  }, 0);
+}
