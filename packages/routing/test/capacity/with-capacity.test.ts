@@ -335,26 +335,32 @@ describe('withCapacity', () => {
   it('drops shortcuts of the router that would lead around the policy', () => {
     const plain = topKRouter(parseGateConfig(gates['softmax, raw']));
     const shortcut = { ...plain, gate: parseGateConfig(gates['softmax, raw']), infer: () => null };
-    const router = withCapacity(shortcut as Router, capacityPolicy(parseCapacityConfig(unbounded)));
+    const router = withCapacity(
+      shortcut as unknown as Router,
+      capacityPolicy(parseCapacityConfig(unbounded)),
+    );
     expect(Object.keys(router)).not.toContain('gate');
     expect(Object.keys(router)).not.toContain('infer');
     expect(router.name).toBe('top-k-with-token-drop');
   });
 
   it('refuses routes that have no pairs, naming router and layer', () => {
-    const merging = defineRouter({
+    const definition = {
       name: 'merging',
       experts,
+      topK: 1,
+      route: 'merge' as const,
       parameterShapes: () => ({}),
       bufferShapes: () => ({}),
       forward: () => ({
-        route: { kind: 'merge', mix: tensor2d([[1]]), group: Int32Array.of(0) },
+        route: { kind: 'merge' as const, mix: tensor2d([[1]]), group: Int32Array.of(0) },
         logits: tensor2d([[1]]),
         scores: tensor2d([[1]]),
         saved: null,
       }),
       backward: () => ({ dx: tensor2d([[1]]), parameters: {} }),
-    });
+    };
+    const merging = defineRouter(definition);
     const router = withCapacity(merging, capacityPolicy(parseCapacityConfig(unbounded)));
     const x = tensor1d([1]) as unknown as Tensor2D;
     let thrown: unknown;
