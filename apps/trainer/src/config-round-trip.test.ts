@@ -23,6 +23,7 @@ const examples: { readonly [flag: string]: readonly (readonly string[])[] } = {
   '--recipe': [['study'], ['reference'], ['demo']],
   '--data': [['./texts'], ['sotu'], ['texts/**/*.jsonl']],
   '--val-data': [['held.txt'], ['sotu']],
+  '--replay': [['sotu'], ['./texts']],
   '--field': [['body']],
   '--tokenizer': [['tokens/tokenizer.json']],
   '--init-from': [['saved']],

@@ -48,6 +48,7 @@ const resumeExcludes = [
   'config',
   'data',
   'valData',
+  'replay',
   'field',
   'tokenizer',
   'initFrom',

@@ -43,6 +43,8 @@ export interface RunFlags {
   readonly data?: string;
   /** Held-out text of its own. */
   readonly valData?: string;
+  /** Text mixed in. */
+  readonly replay?: string;
   /** Field of `.jsonl` lines. */
   readonly field?: string;
   /** A tokenizer.json, or a folder with one. */
@@ -167,6 +169,9 @@ function applyFlags(config: TrainConfig, flags: RunFlags, workingFolder: string)
       ...config.data,
       ...(flags.data === undefined ? {} : { training: textSourceOf(flags.data, text) }),
       ...(flags.valData === undefined ? {} : { heldOut: textSourceOf(flags.valData, text) }),
+      ...(flags.replay === undefined
+        ? {}
+        : { replay: { share: 0.25, ...config.data.replay, source: textSourceOf(flags.replay, text) } }),
     },
     batch: {
       ...config.batch,

@@ -19,6 +19,7 @@ export function addRunFlags(command: Command, options: { readonly duration?: boo
     )
     .option('--data <source>', 'text: a folder, file or glob of .txt or .jsonl, or the name of a text')
     .option('--val-data <source>', 'held-out text of its own (default: part of --data)')
+    .option('--replay <source>', 'text mixed in, a quarter of the sequences (see data.replay.share)')
     .option('--field <name>', 'field of .jsonl lines that holds the text')
     .option('--tokenizer <path>', 'a tokenizer.json instead of a trained one')
     .option('--init-from <folder>', 'begin with the weights and tokenizer of a saved model or run');

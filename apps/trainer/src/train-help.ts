@@ -9,6 +9,7 @@ Examples:
   $ moebius train --recipe smoke                         everything once, in seconds
   $ moebius train --data ./my-texts --minutes 30 --out runs/mine
   $ moebius train --recipe demo --steps 500 --lr 0.002 --set model.num_experts=16
+  $ moebius train --init-from runs/demo --data moby-dick --replay sotu --lr 0.0003 --steps 300
   $ moebius train --resume runs/demo                     after Ctrl-C
   $ moebius train --recipe smoke --json | jq -c 'select(.event == "step") | [.step, .loss]'
 

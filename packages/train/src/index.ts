@@ -36,6 +36,7 @@ export type {
   LossesConfig,
   NumericsConfig,
   OptimizerConfig,
+  ReplayConfig,
   ScheduleConfig,
   TrainConfig,
   TrainConfigInput,

@@ -114,6 +114,20 @@ describe('text', () => {
   });
 });
 
+describe('text to mix in', () => {
+  it('that is not there', async () => {
+    const replay = { source: { path: join(place.folder, 'textz') }, share: 0.5 };
+    const [code, message] = await refusal({ data: { training: { path: place.texts }, replay } });
+    expect(code).toBe('io');
+    expect(message).toMatch(/^data: expected a folder, file or glob, got "…\/textz", which does not exist/);
+  });
+  it('in an impossible share', async () => {
+    const replay = { source: { path: place.texts }, share: 1 };
+    const [, message] = await refusal({ data: { training: { path: place.texts }, replay } });
+    expect(message).toContain('data.replay.share: must be less than 1, got 1');
+  });
+});
+
 describe('configuration', () => {
   it('of wrong types: every fault at once', async () => {
     const [code, message] = await refusal({

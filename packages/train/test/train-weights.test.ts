@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import { loadModel } from '@moebius/model';
@@ -264,5 +264,37 @@ describe('initFrom', () => {
     await runInTwo(smallConfig(place, { ...parts, output: twice }), 3);
     expect(digests(twice)).toEqual(digests(whole));
     expect(existsSync(join(twice, 'model'))).toBe(true);
+  });
+});
+
+describe('replay', () => {
+  it('mixes the training side of another text into the steps, also in two sessions', async () => {
+    const other = join(place.folder, 'other');
+    mkdirSync(other, { recursive: true });
+    for (let part = 0; part < 5; part++)
+      writeFileSync(join(other, `speech-${part}.txt`), `We the people, ${part} times over.\n`.repeat(40));
+    const parts = {
+      data: {
+        training: { path: place.texts },
+        heldOutFraction: 0.2,
+        replay: { source: { path: other }, share: 0.5 },
+      },
+      duration: { steps: 4 },
+      checkpoint: { everySteps: 2 },
+    };
+    const whole = place.freshOutput();
+    const trainer = createTrainer(smallConfig(place, { ...parts, output: whole }), smallOptions(place));
+    const mixed = stepsOf(await collect(trainer));
+    const { dataset } = trainer;
+    expect(dataset.replay?.bytes.length).toBe(4);
+    expect(dataset.heldOutNames.some((name) => name.startsWith('speech'))).toBe(false);
+    trainer.dispose();
+    const { replay: _, ...alone } = parts.data;
+    const plain = stepsOf(await runToEnd(smallConfig(place, { ...parts, data: alone }), smallOptions(place)));
+    expect(mixed.map(({ loss }) => loss)).not.toEqual(plain.map(({ loss }) => loss));
+    expect(mixed.map(({ tokens }) => tokens)).toEqual(plain.map(({ tokens }) => tokens));
+    const twice = place.freshOutput();
+    await runInTwo(smallConfig(place, { ...parts, output: twice }), 3);
+    expect(digests(twice)).toEqual(digests(whole));
   });
 });

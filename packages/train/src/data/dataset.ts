@@ -28,6 +28,8 @@ export interface DatasetOptions {
   readonly training: TextSource;
   /** Held-out text of its own; without it, part of `training` is held out. */
   readonly heldOut?: TextSource | undefined;
+  /** Text mixed in: the training side of its own split. */
+  readonly replay?: { readonly source: TextSource; readonly share: number } | undefined;
   /** Share of documents held out. */
   readonly heldOutFraction: number;
   /** Which documents are held out. */
@@ -47,6 +49,8 @@ export interface Dataset {
   readonly tokenizer: Tokenizer;
   readonly training: TokenShard;
   readonly heldOut: TokenShard;
+  /** Text to mix in; undefined without `replay`. */
+  readonly replay: TokenShard | undefined;
   /** Names of the held-out documents. */
   readonly heldOutNames: readonly string[];
 }
@@ -86,11 +90,23 @@ export async function* prepareDatasetInStages(
   yield { stage: 'tokenizer', detail: `${tokenizer.vocabularySize} tokens` };
   const training = await prepareShard(split.training, { tokenizer, cacheFolder });
   const heldOut = await prepareShard(split.heldOut, { tokenizer, cacheFolder });
+  const replay = await prepareReplay(options, tokenizer);
+  const mixed = replay === undefined ? '' : `, ${replay.tokens.length} to mix in`;
   yield {
     stage: 'shards',
-    detail: `${training.tokens.length} tokens to train on, ${heldOut.tokens.length} held out`,
+    detail: `${training.tokens.length} tokens to train on, ${heldOut.tokens.length} held out${mixed}`,
   };
-  return { tokenizer, training, heldOut, heldOutNames: split.heldOut.map(({ name }) => name) };
+  return { tokenizer, training, heldOut, replay, heldOutNames: split.heldOut.map(({ name }) => name) };
+}
+
+/** The text to mix in, without what its own split holds out: a model that was trained on the rest can still be measured on it. */
+async function prepareReplay(options: DatasetOptions, tokenizer: Tokenizer): Promise<TokenShard | undefined> {
+  const { replay, heldOutFraction, splitSeed: seed, cacheFolder, download } = options;
+  if (replay === undefined) return undefined;
+  const source = download === undefined ? { cacheFolder } : { cacheFolder, download };
+  const documents = await readTextSource(replay.source, source);
+  const { training } = splitDocuments(documents, { heldOutFraction, seed });
+  return prepareShard(training, { tokenizer, cacheFolder });
 }
 
 /** The documents to train on and to measure on. */

@@ -19,6 +19,7 @@ export async function findMissingFiles(config: TrainConfig): Promise<Fault[]> {
   const found = await Promise.all([
     textFault('data.training.path', data.training),
     data.heldOut === undefined ? undefined : textFault('data.heldOut.path', data.heldOut),
+    data.replay === undefined ? undefined : textFault('data.replay.source.path', data.replay.source),
     'path' in tokenizer
       ? fileFault('tokenizer.path', tokenizer.path, { file: 'tokenizer.json', what: 'tokenizer.json' })
       : undefined,

@@ -16,6 +16,7 @@ import { createBatchSampler } from '../data/batch-sampler.ts';
 import type { BatchSampler } from '../data/batch-sampler.ts';
 import { prepareDatasetInStages } from '../data/dataset.ts';
 import type { Dataset, DatasetStage } from '../data/dataset.ts';
+import { mixSamplers } from '../data/mixed-sampler.ts';
 import type { TarballDownload } from '../data/npm-tarball.ts';
 import { guardExecutor, guardLoss } from '../plugins/guard-plugins.ts';
 import { loadRunPlugins } from '../plugins/run-plugins.ts';
@@ -172,7 +173,7 @@ async function createSession(
   await assertInitialTokenizer(config, dataset.tokenizer);
   const { memoryLimitBytes: limitBytes, residentBytes } = options;
   if (limitBytes !== null) assertFits(config, modelConfig, { limitBytes, usedBytes: residentBytes?.() });
-  const sampler = createBatchSampler(dataset.training, { length, seed: config.seed });
+  const sampler = createRunSampler(config, dataset);
   const plan = planRun(config, modelConfig);
   assertFillsStep(sampler, plan, length);
   const ids = describeParameters(modelConfig).map(({ id }) => id);
@@ -228,6 +229,14 @@ function assertLength(length: number, model: ModelConfig): void {
     message: `batch.length: must be at most the model's max_position_embeddings ${model.max_position_embeddings}, got ${length} (shorten the sequence)`,
     details: { length, positions: model.max_position_embeddings },
   });
+}
+
+/** Rows of the text, with those of the text to mix in. */
+function createRunSampler({ batch, seed, data }: TrainConfig, { training, replay }: Dataset): BatchSampler {
+  const { length } = batch;
+  const main = createBatchSampler(training, { length, seed });
+  if (replay === undefined || data.replay === undefined) return main;
+  return mixSamplers(main, createBatchSampler(replay, { length, seed }), data.replay.share);
 }
 
 /** A step never sees a window twice. */

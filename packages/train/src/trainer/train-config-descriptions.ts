@@ -22,6 +22,13 @@ export const trainConfigDescriptions: { readonly [path: string]: string } = {
   'data.heldOut.corpus': 'A text that comes with Moebius, by name.',
   'data.heldOut.path': 'A folder, a .txt or .jsonl file, or a glob.',
   'data.heldOut.field': 'Field of .jsonl lines that holds the text. Default `text`.',
+  'data.replay': 'Text mixed in, usually what a model was trained on before. It is not measured.',
+  'data.replay.source':
+    'The text. Documents that its own split (`heldOutFraction`, `splitSeed`) holds out are left out.',
+  'data.replay.source.corpus': 'A text that comes with Moebius, by name.',
+  'data.replay.source.path': 'A folder, a .txt or .jsonl file, or a glob.',
+  'data.replay.source.field': 'Field of .jsonl lines that holds the text. Default `text`.',
+  'data.replay.share': 'Share of sequences that come from it, above 0 and below 1. Default 0.25.',
   'data.heldOutFraction': 'Share of documents held out of `training`. Default 0.1.',
   'data.splitSeed': 'Which documents are held out. Default 0.',
   tokenizer: 'A tokenizer to train on the training text (default: 4,096 tokens), or the path of one.',

@@ -19,9 +19,15 @@ const textSource = z.union([
   z.strictObject({ path, field: z.string().min(1).optional() }),
 ]);
 
+const replay = z.strictObject({
+  source: textSource,
+  share: z.number().gt(0).lt(1).default(0.25),
+});
+
 const data = z.strictObject({
   training: textSource.default({ corpus: 'sotu' }),
   heldOut: textSource.optional(),
+  replay: replay.optional(),
   heldOutFraction: z.number().gt(0).lt(1).default(0.1),
   splitSeed: z.int().default(0),
 });

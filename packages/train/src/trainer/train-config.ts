@@ -10,12 +10,22 @@ import type { TextSource } from '../data/text-source.ts';
 import { optimizerFaults } from './optimizer-settings.ts';
 import { trainConfigDefinition } from './train-config-schema.ts';
 
+/** Another text that is trained on beside the first, so that a fine-tuned model does not forget it. */
+export interface ReplayConfig {
+  /** The text. Documents that its own split (`heldOutFraction`, `splitSeed`) holds out are left out. */
+  readonly source: TextSource;
+  /** Share of sequences that come from it, above 0 and below 1. Default 0.25. */
+  readonly share: number;
+}
+
 /** What text a run trains on. */
 export interface DataConfig {
   /** Text to train on; also split for held-out text unless `heldOut` is given. Default the corpus `sotu`. */
   readonly training: TextSource;
   /** Held-out text of its own. */
   readonly heldOut?: TextSource | undefined;
+  /** Text mixed in, usually what a model was trained on before. It is not measured. */
+  readonly replay?: ReplayConfig | undefined;
   /** Share of documents held out of `training`. Default 0.1. */
   readonly heldOutFraction: number;
   /** Which documents are held out. Default 0. */
