@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 
 const folder = new URL('.', import.meta.url);
 for (const name of [
+  'fine-tune',
   'capacity-planning',
   'kernels',
   'language-model',
