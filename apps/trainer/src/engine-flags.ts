@@ -13,7 +13,8 @@ export interface EngineFlags {
   readonly threads?: number;
 }
 
-const names = ['auto', 'native', 'wasm', 'cpu'] as const;
+/** Names that `--engine` takes. */
+export const engineChoices: readonly (EngineName | 'auto')[] = ['auto', 'native', 'wasm', 'cpu'];
 
 /** Adds `--engine` and `--threads`. */
 export function addEngineFlags(command: Command): Command {
@@ -23,7 +24,7 @@ export function addEngineFlags(command: Command): Command {
 }
 
 function parseEngine(text: string): EngineName | 'auto' {
-  const name = names.find((known) => known === text);
+  const name = engineChoices.find((known) => known === text);
   if (name !== undefined) return name;
-  throw new InvalidArgumentError(`Must be one of ${names.join(', ')}.`);
+  throw new InvalidArgumentError(`Must be one of ${engineChoices.join(', ')}.`);
 }

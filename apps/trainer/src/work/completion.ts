@@ -1,0 +1,32 @@
+/** @file `moebius completion`: a script with which a shell completes commands, flags and their values. */
+import type { Command } from 'commander';
+
+import { bashScript } from '../completion/bash-script.ts';
+import { describeCommands } from '../completion/command-shape.ts';
+import { fishScript } from '../completion/fish-script.ts';
+import { zshScript } from '../completion/zsh-script.ts';
+import { exitCodes } from '../exit-codes.ts';
+import type { CommandContext } from '../host.ts';
+
+const scripts = { bash: bashScript, zsh: zshScript, fish: fishScript } as const;
+
+/** A shell that has a script. */
+export type ShellName = keyof typeof scripts;
+
+/** What is asked for. */
+export interface CompletionRequest {
+  readonly shell: ShellName;
+  /** The command line to complete. */
+  readonly program: Command;
+}
+
+/** Prints the script. */
+export async function completion(
+  { shell, program }: CompletionRequest,
+  { host, terminal }: CommandContext,
+): Promise<number> {
+  const script = scripts[shell](describeCommands(program));
+  if (terminal.isJson) terminal.json({ event: 'completion', shell, script });
+  else host.stdout.write(script);
+  return exitCodes.ok;
+}
