@@ -4,6 +4,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { addBench } from './commands/bench.ts';
 import { addCompletion } from './commands/completion.ts';
 import { addConfig } from './commands/config.ts';
+import { addData } from './commands/data.ts';
 import { addDoctor } from './commands/doctor.ts';
 import { addEval } from './commands/eval.ts';
 import { addGenerate } from './commands/generate.ts';
@@ -91,6 +92,7 @@ export function createProgram(host: Pick<Host, 'stdout' | 'stderr'>, version: st
   addInspect(program, start);
   addPlot(program, start);
   addTokenizer(program, start);
+  addData(program, start);
   addConfig(program, start);
   addCompletion(program, start);
   addDoctor(program, start);

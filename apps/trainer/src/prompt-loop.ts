@@ -1,15 +1,16 @@
 /**
- * @file Asks for prompts on a terminal, one after the other, with line editing and the history of the session.
+ * @file Asks for prompts on a terminal, one after the other, with line editing and history.
  *
  * Ctrl-C while a text is made ends that text; where nothing is made, or a second time before it ended, it leaves.
  * Ctrl-D (the end of the input) leaves too.
  */
-import { createInterface } from 'node:readline/promises';
-import type { Interface } from 'node:readline/promises';
+import { createInterface } from 'node:readline';
 
 import { isMoebiusError } from '@moebius/core';
 
 import type { SignalSource } from './interrupt.ts';
+import { historySize } from './prompt-history.ts';
+import { collectTypedLines, markPastes } from './typed-lines.ts';
 
 /** What the loop reads from and writes to; a {@link Host} fits. */
 export interface PromptStreams {
@@ -25,6 +26,10 @@ export interface PromptStreams {
 export interface PromptLoopOptions {
   /** Makes a text; an `aborted` error means that the signal ended it. */
   readonly answer: (prompt: string, signal: AbortSignal) => Promise<void>;
+  /** Lines of earlier sessions, newest first. */
+  readonly history?: readonly string[];
+  /** Told each line that the history takes. */
+  readonly onHistory?: (line: string) => void;
 }
 
 /**
@@ -34,8 +39,11 @@ export interface PromptLoopOptions {
  */
 export async function askForPrompts(streams: PromptStreams, options: PromptLoopOptions): Promise<void> {
   const { stdin, stdout, signals } = streams;
+  const { history = [], onHistory = () => {} } = options;
   const output = stdout as NodeJS.WritableStream;
-  const lines = createInterface({ input: stdin, output, terminal: true, historySize: 1000 });
+  const settings = { input: stdin, output, terminal: true, historySize, history: [...history] };
+  const lines = createInterface({ ...settings, prompt: '> ' });
+  const typed = collectTypedLines(lines, stdin);
   const leaving = new AbortController();
   let making: AbortController | null = null;
   const interrupt = (): void => {
@@ -47,11 +55,14 @@ export async function askForPrompts(streams: PromptStreams, options: PromptLoopO
     making?.abort();
   };
   lines.on('SIGINT', interrupt).on('close', leave);
+  lines.on('history', ([newest]: string[]) => newest !== undefined && onHistory(newest));
   signals.on('SIGINT', interrupt);
   signals.on('SIGTERM', leave);
+  stdout.write(markPastes.on);
   try {
     for (;;) {
-      const prompt = await ask(lines, leaving.signal);
+      lines.prompt();
+      const prompt = await typed.next(leaving.signal);
       if (prompt === null) break;
       making = new AbortController();
       await answerUnlessStopped(options, { prompt, signal: making.signal });
@@ -60,20 +71,10 @@ export async function askForPrompts(streams: PromptStreams, options: PromptLoopO
     }
     stdout.write('\n');
   } finally {
+    stdout.write(markPastes.off);
     signals.off('SIGINT', interrupt);
     signals.off('SIGTERM', leave);
     lines.close();
-  }
-}
-
-/** A line; null when the person leaves. */
-async function ask(lines: Interface, leaving: AbortSignal): Promise<string | null> {
-  if (leaving.aborted) return null;
-  try {
-    return await lines.question('> ', { signal: leaving });
-  } catch (error) {
-    if (leaving.aborted) return null;
-    throw error;
   }
 }
 

@@ -66,7 +66,9 @@ describe('the command line as data', () => {
     );
     const silent = commands.flatMap(({ path, flags }) =>
       flags
-        .filter(({ name, value }) => ['--recipe', '--engine', '--x'].includes(name) && value?.words.length === 0)
+        .filter(
+          ({ name, value }) => ['--recipe', '--engine', '--x'].includes(name) && value?.words.length === 0,
+        )
         .map(({ name }) => `${path} ${name}`),
     );
     expect(silent).toEqual([]);
@@ -82,7 +84,11 @@ describe('completion', () => {
     const { status, error } = await runHere(['completion', 'csh'], { cwd });
     expect([status, error]).toEqual([2, expect.stringContaining('Allowed choices are bash, zsh, fish.')]);
     const [event] = parseEvents((await runHere(['completion', 'bash', '--json'], { cwd })).out);
-    expect(event).toMatchObject({ event: 'completion', shell: 'bash', script: expect.stringContaining('complete -F') });
+    expect(event).toMatchObject({
+      event: 'completion',
+      shell: 'bash',
+      script: expect.stringContaining('complete -F'),
+    });
   });
 
   it('in bash offers what fits, and only that', async () => {
@@ -102,8 +108,12 @@ describe('completion', () => {
     const file = await script('fish');
     for (const { words, offered } of cases) {
       const line = ['moebius', ...words].join(' ');
-      const lines = ask('fish', ['--no-config', '-c', `source '${file}'; complete -C '${line}'`], { HOME: cwd });
-      const found = lines.map((text) => (text.split('\t')[0] ?? '').replace(/\/$/, '').replaceAll('\\ ', ' '));
+      const lines = ask('fish', ['--no-config', '-c', `source '${file}'; complete -C '${line}'`], {
+        HOME: cwd,
+      });
+      const found = lines.map((text) =>
+        (text.split('\t')[0] ?? '').replace(/\/$/, '').replaceAll('\\ ', ' '),
+      );
       expect(found, line).toEqual(expect.arrayContaining([...offered]));
       if (offered.length === 1) expect(found, line).toEqual(offered);
     }

@@ -51,10 +51,10 @@ export function createChooser(
 /** Draws from a row; null for greedy. */
 function createDraw({ sampling }: GenerateOptions): ((row: Float32Array, sequence: number) => number) | null {
   if (sampling === undefined) return null;
-  const { rng, temperature = 1, topK = 0, topP = 1, minP = 0 } = sampling;
+  const { rng, firstPlace = 0, temperature = 1, topK = 0, topP = 1, minP = 0 } = sampling;
   const streams: { [sequence: number]: Rng } = {};
   return (row, sequence) => {
-    const stream = (streams[sequence] ??= rng.fork(sequence));
+    const stream = (streams[sequence] ??= rng.fork(firstPlace + sequence));
     return sampleToken(row, { temperature, topK, topP, minP }, stream.uniform());
   };
 }

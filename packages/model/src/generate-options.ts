@@ -8,6 +8,8 @@ import type { ModelConfig } from './config.ts';
 export interface SamplingOptions {
   /** Where random numbers come from; one draw per token and sequence. */
   readonly rng: Rng;
+  /** Place of the first sequence in a longer list that is made in several batches: draws then do not depend on the cut. Default 0. */
+  readonly firstPlace?: number;
   /** Divides the logits, above 0. Default 1. */
   readonly temperature?: number;
   /** Only the k most probable tokens; 0, or more than V, for all. Default 0. */
@@ -88,13 +90,16 @@ export function checkRequest(
 }
 
 function samplingFaults(sampling: SamplingOptions | undefined): string[] {
-  const { temperature = 1, topK = 0, topP = 1, minP = 0 } = sampling ?? {};
+  const { temperature = 1, topK = 0, topP = 1, minP = 0, firstPlace = 0 } = sampling ?? {};
   const faults: string[] = [];
   if (!(temperature > 0 && Number.isFinite(temperature))) {
     faults.push(`sampling.temperature: must be above 0, got ${temperature} (leave sampling out for greedy)`);
   }
   if (!Number.isInteger(topK) || topK < 0)
     faults.push(`sampling.topK: must be an integer from 0, got ${topK}`);
+  if (!Number.isInteger(firstPlace) || firstPlace < 0) {
+    faults.push(`sampling.firstPlace: must be an integer from 0, got ${firstPlace}`);
+  }
   if (!(topP > 0 && topP <= 1)) faults.push(`sampling.topP: must be in (0, 1], got ${topP}`);
   if (!(minP >= 0 && minP <= 1)) faults.push(`sampling.minP: must be in [0, 1], got ${minP}`);
   return faults;

@@ -128,6 +128,25 @@ describe('generate', () => {
     expect(await sampled([[1, 2], [3]], [])).toEqual(await sampled([[1, 2]], []));
   });
 
+  it('draws a prompt of a long list the same, however the list is cut into batches', async () => {
+    const prompts = [[1, 2], [3], [4, 5, 6], [1, 2], [9]];
+    const drawn = async (batch: number): Promise<number[][]> => {
+      const made: number[][] = prompts.map(() => []);
+      for (let first = 0; first < prompts.length; first += batch) {
+        const options = { maxNewTokens: 6, sampling: { rng: createRng(4), firstPlace: first } };
+        const part = prompts.slice(first, first + batch);
+        for await (const { sequence, token } of generateBatch(model, part, options)) {
+          made[first + sequence]?.push(token);
+        }
+      }
+      return made;
+    };
+    const whole = await drawn(5);
+    expect(whole[0]).not.toEqual(whole[3]);
+    expect(await drawn(2)).toEqual(whole);
+    expect(await drawn(1)).toEqual(whole);
+  });
+
   it('obeys penalties greedily, as the definition over the whole text says', async () => {
     const penalties = { repetition: 1.4, presence: 0.2, frequency: 0.1 };
     const made: number[] = [];

@@ -31,6 +31,8 @@ export interface GenerateTextOptions {
   readonly stop?: readonly string[];
   /** Of the draws. Default 0. */
   readonly seed?: number;
+  /** Place of the first prompt in a longer list that is made in several batches: draws then do not depend on the cut. Default 0. */
+  readonly firstPlace?: number;
   /** A prompt that leaves no room loses its beginning instead of being refused. Default false. */
   readonly shorten?: boolean;
   /** Also give the log-probability of each token. Default false. */
@@ -132,12 +134,12 @@ export async function* generateTexts(
 /** What concerns the choice of tokens. */
 function tokenOptions(options: GenerateTextOptions): Omit<GenerateOptions, 'maxNewTokens'> {
   const { temperature = 0.8, topK = 40, topP = 1, minP = 0, seed = 0, logprobs = false, signal } = options;
-  const { repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0 } = options;
+  const { repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, firstPlace = 0 } = options;
   const rng = createRng([seed]).fork('generate');
   return {
     logprobs,
     penalties: { repetition: repetitionPenalty, presence: presencePenalty, frequency: frequencyPenalty },
-    ...(temperature === 0 ? {} : { sampling: { rng, temperature, topK, topP, minP } }),
+    ...(temperature === 0 ? {} : { sampling: { rng, firstPlace, temperature, topK, topP, minP } }),
     ...(signal === undefined ? {} : { signal }),
   };
 }

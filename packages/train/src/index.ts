@@ -15,10 +15,26 @@ export type { TokenizerTrainingOptions } from './tokenizer/train-tokenizer.ts';
 export { createTokenizer } from './tokenizer/tokenizer.ts';
 export type { DecodeOptions, Tokenizer, TokenizerOptions } from './tokenizer/tokenizer.ts';
 export { readTokenizer, tokenizerFiles, writeTokenizer } from './tokenizer/tokenizer-folder.ts';
+export { describeTokenizer } from './tokenizer/describe-tokenizer.ts';
+export type { NamedToken, TokenizedText, TokenizerCard } from './tokenizer/describe-tokenizer.ts';
 export { createTextStream } from './tokenizer/text-stream.ts';
 export type { TextStream } from './tokenizer/text-stream.ts';
 export { evaluate } from './evaluation/evaluate.ts';
 export type { EvaluateOptions, EvaluationResult } from './evaluation/evaluate.ts';
+export { evaluateDocuments } from './evaluation/evaluate-documents.ts';
+export type {
+  DocumentResult,
+  DocumentsResult,
+  EvaluateDocumentsOptions,
+} from './evaluation/evaluate-documents.ts';
+export { resampleBitsPerByte, standardErrorOf, standardErrorOfDifference } from './evaluation/bootstrap.ts';
+export type { BootstrapOptions, DocumentBits } from './evaluation/bootstrap.ts';
+export { measureRouting } from './evaluation/measure-routing.ts';
+export type {
+  LayerRoutingReport,
+  MeasureRoutingOptions,
+  RoutingReport,
+} from './evaluation/measure-routing.ts';
 export { computeBaselines, countShard, kneserNeyBits } from './evaluation/baselines.ts';
 export type { Baselines } from './evaluation/baselines.ts';
 export { createBigramCounts } from './evaluation/bigram-counts.ts';
@@ -62,8 +78,20 @@ export { createTrainer } from './trainer/trainer.ts';
 export type { Trainer } from './trainer/trainer.ts';
 export { defaultCacheFolder } from './trainer/session.ts';
 export type { TrainerOptions } from './trainer/session.ts';
-export { prepareDataset } from './data/dataset.ts';
-export type { Dataset, DatasetOptions } from './data/dataset.ts';
+export { prepareDataset, prepareDatasetInStages, prepareSplitInStages } from './data/dataset.ts';
+export type { Dataset, DatasetOptions, DatasetStage } from './data/dataset.ts';
+export { describeDataset } from './data/describe-dataset.ts';
+export type {
+  DatasetReport,
+  DescribedDataset,
+  DuplicateDocument,
+  FaultyDocument,
+  SharedDocument,
+  SideReport,
+  TokenCount,
+} from './data/describe-dataset.ts';
+export { countTextFaults } from './data/text-faults.ts';
+export type { TextFaults } from './data/text-faults.ts';
 export type { TarballDownload } from './data/npm-tarball.ts';
 export type { TokenizerDefinition } from './tokenizer/tokenizer-definition.ts';
 export { parseTokenizerDefinition } from './tokenizer/tokenizer-definition.ts';

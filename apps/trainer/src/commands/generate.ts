@@ -1,5 +1,5 @@
 /** @file `moebius generate`: continue texts with a trained model. */
-import { Argument } from 'commander';
+import { Argument, Option } from 'commander';
 import type { Command } from 'commander';
 
 import { addEngineFlags } from '../engine-flags.ts';
@@ -11,7 +11,11 @@ const help = `
 Temperature, top-k, top-p, min-p and the repetition penalty come from the model's generation_config.json unless a flag
 says otherwise; where neither does, from --temperature 0.8 --top-p 0.95. They work in Hugging Face's order: penalties,
 temperature, top-k, top-p, min-p. Without --prompt on a terminal it asks for prompts: arrow keys bring earlier ones
-back, Ctrl-C ends a text, and a second one leaves.
+back (also those of earlier sessions, unless --no-history), Ctrl-C ends a text, and a second one leaves.
+
+With --json each text is one line: { "event": "text", "index", "prompt", "text", "tokens", "finished": "stop" or "length",
+"logprobs": [{ "token", "logprob" }] (with --logprobs), "seconds", "engine" }. Texts of a batch do not depend on each other:
+with temperature 0 each is what it would be alone.
 
 Examples:
   $ moebius generate runs/demo                              asks for prompts
@@ -20,7 +24,9 @@ Examples:
   $ moebius generate ./olmoe --prompt "Hello" --max-tokens 200 --min-p 0.05 --repetition-penalty 1.1 --seed 7
   $ moebius generate ./olmoe --prompt "Q: Why?" --stop "Q:" --stop "###"  ends before either
   $ moebius generate runs/demo --prompt "We" --prompt "They" --json | jq -r .text
-  $ moebius generate runs/demo --prompt "We" --logprobs --json | jq .logprobs`;
+  $ moebius generate runs/demo --prompt "We" --logprobs --json | jq .logprobs
+  $ moebius generate runs/demo --prompts questions.txt --batch 16     one prompt a line
+  $ moebius generate runs/demo --prompts - --json < prompts.jsonl     {"prompt": "We"} a line`;
 
 /** Adds `generate`. */
 export function addGenerate(program: Command, start: Start): void {
@@ -31,9 +37,17 @@ export function addGenerate(program: Command, start: Start): void {
       new Argument('<model>', 'folder of a model (config.json, safetensors, tokenizer.json) or of a run'),
     )
     .option('--prompt <text>', 'text to continue; several are continued together', collect)
+    .addOption(
+      new Option(
+        '--prompts <file>',
+        'prompts, one a line, or .jsonl with "prompt"; - for standard input',
+      ).conflicts('prompt'),
+    )
+    .option('--batch <count>', 'prompts continued together', wholeNumber(1), 8)
     .option('--max-tokens <count>', 'tokens to make at most', wholeNumber(1), 120);
   addSamplingFlags(command)
     .option('--stop <text>', 'ends the text before it, may stand several times', collect)
+    .option('--no-history', 'keep no prompts on disk, and show none of earlier sessions')
     .option('--logprobs', 'with --json: the log-probability of every token')
     .option('--seed <number>', 'the same seed gives the same text', wholeNumber(0), 0)
     .option('--tokenizer <path>', 'tokenizer.json, when it is not in the folder');

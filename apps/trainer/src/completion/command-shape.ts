@@ -64,7 +64,11 @@ const byFlag: { readonly [flag: string]: ValueShape } = {
 /** Every command of a program, each before its subcommands. */
 export function describeCommands(program: Command): CommandShape[] {
   const general = program.options.filter(({ long }) => long !== '--version').map(describeFlag);
-  const help: FlagShape = { name: '--help', description: 'what the command does, with examples', value: null };
+  const help: FlagShape = {
+    name: '--help',
+    description: 'what the command does, with examples',
+    value: null,
+  };
   const visit = (command: Command, path: string): CommandShape[] => {
     const inner = command.commands.filter((child) => child.name() !== 'help');
     const own = command === program ? [] : command.options.map(describeFlag);
@@ -87,7 +91,8 @@ function describeFlag(option: Option): FlagShape {
   const takes = option.required || option.optional;
   const placeholder = /[<[]([^\]>.]+)/.exec(option.flags)?.[1] ?? '';
   const words = option.argChoices;
-  const value = words === undefined ? (byFlag[name] ?? byPlaceholder[placeholder] ?? nothing) : { ...nothing, words };
+  const value =
+    words === undefined ? (byFlag[name] ?? byPlaceholder[placeholder] ?? nothing) : { ...nothing, words };
   return { name, description: option.description, value: takes ? value : null };
 }
 

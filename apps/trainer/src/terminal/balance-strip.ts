@@ -31,10 +31,14 @@ export function balanceStrip(layers: readonly ExpertLoads[], topK: number): stri
 /** One row per layer: each expert's load against the busiest expert of the layer. */
 export function loadRows(layers: readonly ExpertLoads[]): string[] {
   return layers.map((loads, layer) => {
-    const busiest = Math.max(1, ...loads);
-    const bars = loads.map((load) => (load === 0 ? '·' : glyphAt(load / busiest))).join('');
-    return `layer ${String(layer).padStart(2)}  ${bars}  busiest expert ${imbalanceOf(loads).toFixed(2)} x mean`;
+    return `layer ${String(layer).padStart(2)}  ${shareStrip(loads)}  busiest expert ${imbalanceOf(loads).toFixed(2)} x mean`;
   });
+}
+
+/** One glyph per expert: its load against the busiest one of the layer, `·` for none. */
+export function shareStrip(loads: ExpertLoads): string {
+  const busiest = Math.max(1, ...loads);
+  return loads.map((load) => (load === 0 ? '·' : glyphAt(load / busiest))).join('');
 }
 
 function glyphAt(fraction: number): string {

@@ -1,110 +1,163 @@
-/** @file `moebius eval`: loss, perplexity and bits per byte of a model on text it was not trained on. */
-import { dirname, resolve } from 'node:path';
-
-import { computeBaselines, evaluate, packDocuments, readTextSource, splitDocuments } from '@moebius/train';
-import type { TextDocument } from '@moebius/train';
+/** @file `moebius eval`: loss, perplexity and bits per byte of models on text they were not trained on. */
+import {
+  computeBaselines,
+  evaluateDocuments,
+  packDocuments,
+  standardErrorOfDifference,
+} from '@moebius/train';
+import type { Baselines, DocumentsResult } from '@moebius/train';
 
 import type { EngineFlags } from '../engine-flags.ts';
+import { formatComparison, formatDocuments, formatMeasurement } from '../evaluation-tables.ts';
 import { exitCodes } from '../exit-codes.ts';
-import type { CommandContext, Host } from '../host.ts';
+import type { CommandContext } from '../host.ts';
 import { listenForInterrupt } from '../interrupt.ts';
-import { findModelFolder, openModel } from '../model-folder.ts';
-import { readRunFile } from '../run-file.ts';
-import { cacheFolderOf, startEngine } from '../start-engine.ts';
+import { findMeasuredText } from '../measured-text.ts';
+import type { MeasuredText } from '../measured-text.ts';
+import { openModel } from '../model-folder.ts';
+import { startEngine } from '../start-engine.ts';
 import { formatCount } from '../terminal/format.ts';
-import { formatTable } from '../terminal/table.ts';
-import { textSourceOf } from '../text-flags.ts';
 
 /** Flags. */
 export interface EvalFlags extends EngineFlags {
+  readonly models: readonly string[];
   readonly data?: string;
   readonly field?: string;
+  readonly byDocument?: boolean;
   readonly tokenizer?: string;
   readonly maxTokens?: number;
   readonly sequence?: number;
+  readonly stride?: number;
   readonly batch: number;
+  readonly seed: number;
   readonly baselines?: boolean;
 }
 
-/** Measures a model on held-out text. */
-export async function evaluateModel(
-  flags: EvalFlags & { readonly path: string },
-  { host, terminal }: CommandContext,
-): Promise<number> {
-  const text = await findText(flags, host);
-  const engine = await startEngine(flags, { host, terminal });
-  const opened = await openModel(flags.path, {
+/** One model on the text. */
+export interface Measurement extends DocumentsResult {
+  /** As it was named on the command line. */
+  readonly model: string;
+  /** Tokens of a window. */
+  readonly length: number;
+  /** Tokens from one window to the next. */
+  readonly stride: number;
+  readonly seconds: number;
+  readonly baselines: Baselines | undefined;
+}
+
+/** Measures models on held-out text, one after the other. */
+export async function evaluateModels(flags: EvalFlags, context: CommandContext): Promise<number> {
+  const { host, terminal } = context;
+  const text = await findMeasuredText(flags.models[0] ?? '', flags, host);
+  const engine = await startEngine(flags, context);
+  const interrupt = listenForInterrupt(host.signals, { onFirst: () => terminal.warn('stopping …') });
+  const done: Measurement[] = [];
+  try {
+    for (const model of flags.models) {
+      const measured = await measure(model, { flags, text, context, signal: interrupt.signal });
+      done.push(measured);
+      const [first = measured] = done;
+      tell(measured, {
+        text,
+        flags,
+        engine: engine.name,
+        difference: differenceOf(measured, first),
+        context,
+      });
+    }
+  } finally {
+    interrupt[Symbol.dispose]();
+  }
+  if (done.length > 1) {
+    const rows = done.map((result) => ({ result, difference: differenceOf(result, done[0] ?? result) }));
+    for (const line of formatComparison(rows)) terminal.line(line);
+  }
+  return exitCodes.ok;
+}
+
+interface Measuring {
+  readonly flags: EvalFlags;
+  readonly text: MeasuredText;
+  readonly context: CommandContext;
+  readonly signal: AbortSignal;
+}
+
+async function measure(path: string, { flags, text, context, signal }: Measuring): Promise<Measurement> {
+  const { host, terminal } = context;
+  const { model, tokenizer } = await openModel(path, {
     workingFolder: host.workingFolder,
     tokenizerPath: flags.tokenizer,
   });
-  const { model, tokenizer } = opened;
-  const interrupt = listenForInterrupt(host.signals, { onFirst: () => terminal.warn('stopping …') });
   try {
     const heldOut = packDocuments(text.heldOut, tokenizer);
+    const length = Math.min(flags.sequence ?? text.length, model.config.max_position_embeddings);
+    const stride = flags.stride ?? length;
     const began = host.nowMs();
-    const result = await evaluate(model, heldOut, {
-      length: Math.min(flags.sequence ?? text.length, model.config.max_position_embeddings),
+    const result = await evaluateDocuments(model, heldOut, {
+      length,
+      stride,
       sequences: flags.batch,
-      signal: interrupt.signal,
+      seed: flags.seed,
+      signal,
+      onProgress: (share) => terminal.redraw(`${path}: ${Math.floor(100 * share)} %`),
       ...(flags.maxTokens === undefined ? {} : { maximumTokens: flags.maxTokens }),
     });
+    terminal.redraw('');
     const seconds = (host.nowMs() - began) / 1000;
     const wanted = flags.baselines === true && text.training !== undefined;
     const baselines = wanted
       ? computeBaselines({ training: packDocuments(text.training ?? [], tokenizer), heldOut, tokenizer })
       : undefined;
-    terminal.json({ event: 'evaluate', ...result, baselines, seconds, engine: engine.name });
-    const rows = [
-      ['bits per byte', result.bitsPerByte.toFixed(4)],
-      ['loss (nats per token)', result.loss.toFixed(4)],
-      ['perplexity', result.perplexity.toFixed(2)],
-      ...Object.entries(baselines ?? {}).map(([name, bits]) => [
-        `${baselineNames[name] ?? name} (bits per byte)`,
-        bits.toFixed(4),
-      ]),
-    ];
-    for (const line of formatTable(rows, { indent: 0 })) terminal.line(line);
-    terminal.note(
-      `${formatCount(result.evaluatedTokens)} tokens, ${result.documents} documents, ${formatCount(Math.round(result.evaluatedTokens / seconds))} tok/s`,
-    );
-    return exitCodes.ok;
+    return { ...result, model: path, length, stride, seconds, baselines };
   } finally {
-    interrupt[Symbol.dispose]();
     model.dispose();
   }
 }
 
-const baselineNames: { readonly [name: string]: string } = {
-  byteBigram: 'byte bigram',
-  gzip: 'gzip -9',
-  tokenUnigram: 'token unigram',
-  tokenBigram: 'Kneser-Ney token bigram',
-};
-
-interface MeasuredText {
-  readonly heldOut: readonly TextDocument[];
-  /** What the run was trained on, when the folder knows it. */
-  readonly training: readonly TextDocument[] | undefined;
-  /** Tokens of a window. */
-  readonly length: number;
+/** A model's bits per byte less those of the first model; the error is that of the pairs of documents. */
+export interface Difference {
+  readonly bitsPerByte: number;
+  readonly error: number | null;
 }
 
-/** Text of the user's own, or what the run of this folder held out, or the default text's held-out part. */
-async function findText(flags: EvalFlags & { readonly path: string }, host: Host): Promise<MeasuredText> {
-  const { workingFolder } = host;
-  const options = { cacheFolder: cacheFolderOf(host.env) };
-  const folder = await findModelFolder(flags.path, workingFolder);
-  const run = (await readRunFile(folder)) ?? (await readRunFile(dirname(folder)));
-  const length = run?.batch.length ?? 256;
-  if (flags.data !== undefined) {
-    const source = textSourceOf(flags.data, { field: flags.field, workingFolder: resolve(workingFolder) });
-    return { heldOut: await readTextSource(source, options), training: undefined, length };
+/** Undefined for the first model itself, and where tokenizers cut the measured part of the text differently. */
+function differenceOf(result: Measurement, first: Measurement): Difference | undefined {
+  if (result === first || result.byDocument.length !== first.byDocument.length) return undefined;
+  return {
+    bitsPerByte: result.bitsPerByte - first.bitsPerByte,
+    error: standardErrorOfDifference(result.byDocument, first.byDocument),
+  };
+}
+
+interface Telling {
+  readonly text: MeasuredText;
+  readonly flags: EvalFlags;
+  readonly engine: string;
+  readonly difference: Difference | undefined;
+  readonly context: CommandContext;
+}
+
+function tell(measured: Measurement, { text, flags, engine, difference, context }: Telling): void {
+  const { terminal } = context;
+  const { byDocument, ...whole } = measured;
+  terminal.json({ event: 'evaluate', ...whole, difference, engine });
+  const named = byDocument.map((document) => ({
+    name: text.heldOut[document.document]?.name ?? `#${document.document}`,
+    ...document,
+  }));
+  if (flags.byDocument === true) {
+    for (const { document: index, ...entry } of named) {
+      terminal.json({ event: 'document', model: measured.model, index, ...entry });
+    }
   }
-  const data = run?.data ?? { training: { corpus: 'sotu' as const }, heldOutFraction: 0.1, splitSeed: 0 };
-  const documents = await readTextSource(data.training, options);
-  if ('heldOut' in data && data.heldOut !== undefined) {
-    return { heldOut: await readTextSource(data.heldOut, options), training: documents, length };
+  if (flags.models.length === 1) for (const line of formatMeasurement(measured)) terminal.line(line);
+  if (flags.byDocument === true) {
+    if (flags.models.length > 1) terminal.line(terminal.strong(measured.model));
+    for (const line of formatDocuments(named)) terminal.line(line);
+    terminal.line();
   }
-  const split = splitDocuments(documents, { heldOutFraction: data.heldOutFraction, seed: data.splitSeed });
-  return { ...split, length };
+  const { evaluatedTokens, documents, seconds } = measured;
+  terminal.note(
+    `${formatCount(evaluatedTokens)} tokens, ${documents} documents, ${formatCount(Math.round(evaluatedTokens / seconds))} tok/s`,
+  );
 }

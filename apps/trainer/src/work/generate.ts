@@ -7,6 +7,8 @@ import type { CommandContext } from '../host.ts';
 import { listenForInterrupt } from '../interrupt.ts';
 import { openModel } from '../model-folder.ts';
 import type { LoadedModel } from '../model-folder.ts';
+import { readPrompts } from '../named-prompts.ts';
+import { appendHistory, historyFileOf, readHistory } from '../prompt-history.ts';
 import { askForPrompts } from '../prompt-loop.ts';
 import { resolveSampling } from '../sampling-flags.ts';
 import type { SamplingFlags } from '../sampling-flags.ts';
@@ -15,6 +17,9 @@ import { startEngine } from '../start-engine.ts';
 /** Flags. */
 export interface GenerateFlags extends EngineFlags, SamplingFlags {
   readonly prompt?: readonly string[];
+  readonly prompts?: string;
+  readonly batch: number;
+  readonly history: boolean;
   readonly maxTokens: number;
   readonly stop?: readonly string[];
   readonly logprobs?: boolean;
@@ -38,6 +43,7 @@ export async function generateText(
   context: CommandContext,
 ): Promise<number> {
   const { host, terminal } = context;
+  const prompts = flags.prompts === undefined ? flags.prompt : await readPrompts(flags.prompts, host);
   const engine = await startEngine(flags, context);
   const opened = await openModel(flags.model, {
     workingFolder: host.workingFolder,
@@ -52,17 +58,23 @@ export async function generateText(
   };
   const making: Making = { opened, settings, engineName: engine.name, context };
   try {
-    const asks = flags.prompt === undefined && terminal.isInteractive && host.stdin.isTTY === true;
-    return asks ? await converse(making) : await makeOnce(making, flags.prompt ?? ['']);
+    const asks = prompts === undefined && terminal.isInteractive && host.stdin.isTTY === true;
+    return asks
+      ? await converse(making, flags.history)
+      : await makeOnce(making, prompts ?? [''], flags.batch);
   } finally {
     opened.model.dispose();
   }
 }
 
-async function makeOnce(making: Making, prompts: readonly string[]): Promise<number> {
+/** All prompts, so many at once. */
+async function makeOnce(making: Making, prompts: readonly string[], batch: number): Promise<number> {
   const interrupt = listenForInterrupt(making.context.host.signals, { onFirst: () => {} });
   try {
-    await makeTexts(making, { prompts, seed: making.settings.seed ?? 0, signal: interrupt.signal });
+    for (let first = 0; first < prompts.length; first += batch) {
+      const turn = { prompts: prompts.slice(first, first + batch), first, of: prompts.length };
+      await makeTexts(making, { ...turn, seed: making.settings.seed ?? 0, signal: interrupt.signal });
+    }
     return exitCodes.ok;
   } finally {
     interrupt[Symbol.dispose]();
@@ -70,36 +82,49 @@ async function makeOnce(making: Making, prompts: readonly string[]): Promise<num
 }
 
 /** Every text has the next seed, so that the same prompt twice gives two texts. */
-async function converse(making: Making): Promise<number> {
+async function converse(making: Making, keepsHistory: boolean): Promise<number> {
   const { host, terminal } = making.context;
   let seed = making.settings.seed ?? 0;
   terminal.note('Ctrl-C ends a text, a second one leaves; Ctrl-D leaves');
+  const file = historyFileOf(host.env);
+  let kept = Promise.resolve();
   await askForPrompts(host, {
+    history: keepsHistory ? await readHistory(file) : [],
+    onHistory: (line) => {
+      if (keepsHistory) kept = kept.then(() => appendHistory(file, line));
+    },
     answer: async (prompt, signal) => {
-      await makeTexts(making, { prompts: [prompt], seed, signal });
+      await makeTexts(making, { prompts: [prompt], first: 0, of: 1, seed, signal });
       seed += 1;
     },
   });
+  await kept;
   return exitCodes.ok;
 }
 
 interface Turn {
   readonly prompts: readonly string[];
+  /** Index of the first one among all. */
+  readonly first: number;
+  /** How many prompts there are in all. */
+  readonly of: number;
   readonly seed: number;
   readonly signal: AbortSignal;
 }
 
 /** One text is shown as it comes, several when all are made. */
-async function makeTexts(making: Making, { prompts, seed, signal }: Turn): Promise<void> {
+async function makeTexts(making: Making, turn: Turn): Promise<void> {
+  const { prompts, first, seed, signal } = turn;
   const { opened, settings, context } = making;
   const { host, terminal } = context;
   const began = host.nowMs();
   const [only = ''] = prompts;
-  const isOne = prompts.length === 1;
+  const isOne = turn.of === 1;
   if (isOne) terminal.text(only);
   const made = await continueTexts(opened, {
     ...settings,
     prompts,
+    firstPlace: first,
     seed,
     signal,
     onText: (piece) => {
@@ -108,18 +133,25 @@ async function makeTexts(making: Making, { prompts, seed, signal }: Turn): Promi
   });
   const seconds = (host.nowMs() - began) / 1000;
   if (isOne) terminal.line();
-  else showAll(prompts, made, context);
+  else showAll(turn, made, context);
   for (const [index, prompt] of prompts.entries()) {
-    terminal.json({ event: 'text', index, prompt, ...made[index], seconds, engine: making.engineName });
+    terminal.json({
+      event: 'text',
+      index: first + index,
+      prompt,
+      ...made[index],
+      seconds,
+      engine: making.engineName,
+    });
   }
   const tokens = made.reduce((sum, text) => sum + text.tokens, 0);
   terminal.note(`${tokens} tokens, ${(tokens / seconds).toFixed(1)} per second`);
 }
 
-function showAll(prompts: readonly string[], made: readonly MadeText[], { terminal }: CommandContext): void {
+function showAll({ prompts, first }: Turn, made: readonly MadeText[], { terminal }: CommandContext): void {
   for (const [index, prompt] of prompts.entries()) {
-    if (index > 0) terminal.line();
-    terminal.line(terminal.strong(`[${index + 1}]`));
+    if (first + index > 0) terminal.line();
+    terminal.line(terminal.strong(`[${first + index + 1}]`));
     terminal.text(prompt + (made[index]?.text ?? ''));
     terminal.line();
   }

@@ -1,27 +1,34 @@
-/** @file `moebius inspect`: what a model is and costs, from its configuration; nothing is built. */
+/** @file `moebius inspect`: what a model is and costs, from its configuration; with a text, what its routers do. */
 import { MoebiusError } from '@moebius/core';
 import { parseModelConfig, readModelConfig } from '@moebius/model';
 import type { ModelConfig } from '@moebius/model';
 import type { TrainConfig } from '@moebius/train';
 
+import type { EngineFlags } from '../engine-flags.ts';
 import { exitCodes } from '../exit-codes.ts';
 import type { CommandContext } from '../host.ts';
+import { inspectRouting } from '../inspect-routing.ts';
 import { describeModel, formatModelCard } from '../model-card.ts';
 import { findModelFolder } from '../model-folder.ts';
 import { makeRunConfig } from '../run-config.ts';
 
 /** Flags. */
-export interface InspectFlags {
+export interface InspectFlags extends EngineFlags {
   readonly path: string | undefined;
   readonly recipe?: string;
   readonly config?: string;
   readonly batch?: number;
   readonly sequence?: number;
   readonly set?: readonly string[];
+  readonly text?: string;
+  readonly field?: string;
+  readonly maxTokens: number;
+  readonly tokenizer?: string;
 }
 
-/** Prints what a model is and costs. */
-export async function inspect(flags: InspectFlags, { host, terminal }: CommandContext): Promise<number> {
+/** Prints what a model is and costs, and what its routers do on a text. */
+export async function inspect(flags: InspectFlags, context: CommandContext): Promise<number> {
+  const { host, terminal } = context;
   const { workingFolder } = host;
   const described =
     flags.path === undefined
@@ -37,6 +44,8 @@ export async function inspect(flags: InspectFlags, { host, terminal }: CommandCo
   });
   terminal.json({ event: 'model', ...card });
   for (const line of formatModelCard(card)) terminal.line(line);
+  const { text } = flags;
+  if (text !== undefined) await inspectRouting({ ...flags, text }, context);
   return exitCodes.ok;
 }
 

@@ -81,8 +81,19 @@ export async function prepareDataset(options: DatasetOptions): Promise<Dataset> 
 export async function* prepareDatasetInStages(
   options: DatasetOptions,
 ): AsyncGenerator<DatasetStage, Dataset, void> {
+  return yield* prepareSplitInStages(await readSplit(options), options);
+}
+
+/**
+ * Prepares documents that were read and split before; otherwise as {@link prepareDatasetInStages}, with the same cache.
+ *
+ * @param split - what to train and to measure on
+ */
+export async function* prepareSplitInStages(
+  split: DocumentSplit,
+  options: Pick<DatasetOptions, 'tokenizer' | 'cacheFolder'>,
+): AsyncGenerator<DatasetStage, Dataset, void> {
   const { cacheFolder } = options;
-  const split = await readSplit(options);
   const size = split.training.reduce((sum, { text }) => sum + text.length, 0);
   const counts = `${split.training.length} documents to train on (${size} characters), ${split.heldOut.length} held out`;
   yield { stage: 'text', detail: counts };
@@ -129,7 +140,7 @@ async function readSplit(options: DatasetOptions): Promise<DocumentSplit> {
 /** The tokenizer of a data set: read from its path, or trained once and kept. */
 async function prepareTokenizer(
   training: readonly TextDocument[],
-  options: DatasetOptions,
+  options: Pick<DatasetOptions, 'tokenizer' | 'cacheFolder'>,
 ): Promise<Tokenizer> {
   const { tokenizer: wanted, cacheFolder } = options;
   if ('path' in wanted) return readTokenizer(wanted.path);

@@ -12,6 +12,48 @@ const tokenizer = createTokenizer(
 const documents = fc.array(fc.string({ minLength: 1, maxLength: 40 }), { minLength: 1, maxLength: 6 });
 
 describe('evaluationRows', () => {
+  it('with a stride counts every token once, each behind at least length - stride tokens of its document', () => {
+    fc.assert(
+      fc.property(
+        documents,
+        fc.integer({ min: 2, max: 9 }),
+        fc.integer({ min: 1, max: 9 }),
+        (texts, length, wanted) => {
+          const stride = Math.min(wanted, length);
+          const shard = packDocuments(
+            texts.map((text, index) => ({ name: `${index}`, text })),
+            tokenizer,
+          );
+          const options = { length, rows: 3, stride };
+          const plan = planEvaluation(shard, options);
+          const seen: string[] = [];
+          let row = 0;
+          for (const batch of evaluationRows(shard, plan, options)) {
+            for (let at = 0; at < batch.rows; at++, row++) {
+              const { start, skip, document } = plan.windows[row]!;
+              const begin = shard.starts[document]!;
+              batch.targets.subarray(at * length, (at + 1) * length).forEach((target, place) => {
+                if (target < 0) return;
+                const position = start + place + 1;
+                expect(target).toBe(shard.tokens[position]);
+                expect(batch.ids[at * length + place]).toBe(shard.tokens[position - 1]);
+                expect(place + 1).toBeGreaterThanOrEqual(Math.min(position - begin, length - stride + 1));
+                seen.push(`${document}:${position}`);
+              });
+              expect(start).toBeGreaterThanOrEqual(begin);
+              expect(skip === 0 || skip === length - stride).toBe(true);
+            }
+          }
+          const expected = texts.flatMap((_, document) => {
+            const [begin, end] = [shard.starts[document]!, shard.starts[document + 1]!];
+            return Array.from({ length: end - begin - 1 }, (__, at) => `${document}:${begin + 1 + at}`);
+          });
+          expect(seen).toEqual(expected);
+        },
+      ),
+    );
+  });
+
   it('counts every token of every document once, in its own context', () => {
     fc.assert(
       fc.property(

