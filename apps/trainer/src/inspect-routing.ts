@@ -45,7 +45,8 @@ export async function inspectRouting(flags: RoutingFlags, context: CommandContex
   });
   const interrupt = listenForInterrupt(host.signals, { onFirst: () => terminal.warn('stopping …') });
   try {
-    const length = Math.min(flags.sequence ?? defaultLength, model.config.max_position_embeddings);
+    const { max_position_embeddings: positions } = model.config;
+    const length = Math.min(flags.sequence ?? defaultLength, positions, flags.maxTokens);
     const report = await measureRouting(model, packDocuments(documents, tokenizer), {
       length,
       sequences: windows,

@@ -12,7 +12,7 @@ const ctrlD = '\u0004';
 const arrowUp = '\u001b[A';
 
 /** A person at a terminal; answers end at once, or when they are stopped. */
-function sit(options: { readonly untilStopped?: boolean } = {}) {
+function sit(options: { readonly untilStopped?: boolean; readonly history?: readonly string[] } = {}) {
   const stdin = new PassThrough();
   const signals = new EventEmitter();
   const answered: string[] = [];
@@ -27,12 +27,17 @@ function sit(options: { readonly untilStopped?: boolean } = {}) {
     stopped.push(prompt);
     throw new MoebiusError({ code: 'aborted', message: 'stopped', details: {} });
   };
-  const done = askForPrompts({ stdin, stdout, signals }, { answer });
-  const type = async (keys: string): Promise<void> => {
+  const remembered: string[] = [];
+  const { history = [] } = options;
+  const done = askForPrompts(
+    { stdin, stdout, signals },
+    { answer, history, onHistory: (line) => void remembered.push(line) },
+  );
+  const type = async (keys: string | Buffer): Promise<void> => {
     stdin.write(keys);
     for (let turn = 0; turn < 20; turn += 1) await nextTurn();
   };
-  return { type, done, answered, stopped, signals, shown: () => shown };
+  return { type, done, answered, stopped, signals, remembered, shown: () => shown };
 }
 
 describe('askForPrompts', () => {
@@ -54,6 +59,49 @@ describe('askForPrompts', () => {
     await type(ctrlD);
     await done;
     expect(answered).toEqual(['once', 'once more']);
+  });
+
+  it('brings back lines of earlier sessions, and tells what it takes into the history', async () => {
+    const { type, done, answered, remembered } = sit({ history: ['newest', 'older'] });
+    await type(`${arrowUp}${arrowUp}\r`);
+    await type('\r');
+    await type('mine\r');
+    await type(ctrlD);
+    await done;
+    expect(answered).toEqual(['older', '', 'mine']);
+    expect(remembered).toEqual(['older', 'mine']);
+  });
+
+  it('takes a marked paste of several lines as one prompt, and other lines one after the other', async () => {
+    const { type, done, answered, shown } = sit();
+    await type('\u001b[200~one\rtwo\r\rthree\u001b[201~ four\r');
+    await type('five\rsix\r');
+    await type(ctrlD);
+    await done;
+    expect(answered).toEqual(['one\ntwo\n\nthree four', 'five', 'six']);
+    expect(shown()).toContain('\u001b[?2004h');
+    expect(shown().endsWith('\u001b[?2004l')).toBe(true);
+  });
+
+  it('puts characters together that come in pieces', async () => {
+    const { type, done, answered } = sit();
+    const bytes = Buffer.from('naïve 🙂 whale');
+    for (let at = 0; at < bytes.length; at += 1) await type(bytes.subarray(at, at + 1));
+    await type('\r');
+    await type(ctrlD);
+    await done;
+    expect(answered).toEqual(['naïve 🙂 whale']);
+  });
+
+  it('loses no line that is typed while a text is made', async () => {
+    const { type, done, answered } = sit({ untilStopped: true });
+    await type('first\r');
+    await type('second\r');
+    await type(ctrlC);
+    expect(answered).toEqual(['first', 'second']);
+    await type(ctrlC);
+    await type(ctrlC);
+    await done;
   });
 
   it('ends a text at Ctrl-C and leaves at the second', async () => {

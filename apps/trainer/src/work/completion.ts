@@ -3,15 +3,20 @@ import type { Command } from 'commander';
 
 import { bashScript } from '../completion/bash-script.ts';
 import { describeCommands } from '../completion/command-shape.ts';
+import type { CommandShape } from '../completion/command-shape.ts';
 import { fishScript } from '../completion/fish-script.ts';
 import { zshScript } from '../completion/zsh-script.ts';
 import { exitCodes } from '../exit-codes.ts';
 import type { CommandContext } from '../host.ts';
 
-const scripts = { bash: bashScript, zsh: zshScript, fish: fishScript } as const;
-
 /** A shell that has a script. */
-export type ShellName = keyof typeof scripts;
+export type ShellName = 'bash' | 'zsh' | 'fish';
+
+const scripts: { readonly [shell in ShellName]: (commands: readonly CommandShape[]) => string } = {
+  bash: bashScript,
+  zsh: zshScript,
+  fish: fishScript,
+};
 
 /** What is asked for. */
 export interface CompletionRequest {

@@ -23,7 +23,7 @@ const patterns: { readonly [name in keyof TextFaults]: RegExp } = {
   byteOrderMarks: /\uFEFF/g,
   loneSurrogates: /\p{Cs}/gu,
   doubleEncoded:
-    /[\u00C2\u00C3][\u0080-\u00BF]|\u00E2\u20AC[\u0090-\u00BF\u0152-\u0178\u02C6\u02DC\u2013-\u2122]/g,
+    /[\u00C2\u00C3][\u0080-\u00BF]|\u00E2[\u0080\u20AC][\u0090-\u00BF\u0152-\u0178\u02C6\u02DC\u2013-\u2122]/g,
   windowsLineEnds: /\r\n/g,
 };
 

@@ -131,11 +131,10 @@ function sizesByDocument(shard: TokenShard, windows: readonly EvaluationWindow[]
   const sizes = new Map<number, Size>();
   for (const { start, skip, count, document } of windows) {
     const before = sizes.get(document) ?? { tokens: 0, bytes: 0 };
-    const ids = shard.tokens.subarray(start + skip + 1, start + skip + 1 + count);
-    const bytes =
-      tokenBytes === null
-        ? (shard.bytes[document] ?? 0)
-        : before.bytes + ids.reduce((sum: number, id: number) => sum + (tokenBytes[id] ?? 0), 0);
+    let bytes = tokenBytes === null ? (shard.bytes[document] ?? 0) : before.bytes;
+    for (const id of shard.tokens.subarray(start + skip + 1, start + skip + 1 + count)) {
+      bytes += tokenBytes?.[id] ?? 0;
+    }
     sizes.set(document, { tokens: before.tokens + count, bytes });
   }
   return sizes;

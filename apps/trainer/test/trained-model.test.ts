@@ -1,0 +1,203 @@
+/** @file What the command tells about a trained model: measured by document, its routers on a text, texts in batches. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { beforeAll, describe, expect, it } from 'vitest';
+
+import { makeProject, parseEvents } from './built-cli.ts';
+import { runHere } from './in-process.ts';
+import type { Shown } from './in-process.ts';
+
+let cwd = '';
+beforeAll(async () => {
+  cwd = makeProject();
+  for (const seed of ['0', '1']) {
+    const { status, error } = await run(
+      ...['train', '--config', 'run.json', '--steps', '12', '--seed', seed],
+      ...['--out', `runs/seed-${seed}`, '--no-sample', '--json'],
+    );
+    expect([status, error]).toEqual([0, '']);
+  }
+}, 300_000);
+
+function run(...parameters: string[]): Promise<Shown> {
+  return runHere(parameters, { cwd });
+}
+
+function runWith(stdin: string, ...parameters: string[]): Promise<Shown> {
+  return runHere(parameters, { cwd, stdin });
+}
+
+type Events = ReturnType<typeof parseEvents>;
+
+function named({ out }: Shown, name: string): Events {
+  return parseEvents(out).filter(({ event }) => event === name);
+}
+
+describe('a file that config print made', () => {
+  it('trains what the flags would have trained, number for number', async () => {
+    const flags = ['--config', 'run.json', '--steps', '4', '--lr', '0.003', '--set', 'batch.accumulation=2'];
+    expect((await run('config', 'print', ...flags, '--out-file', 'printed.json')).status).toBe(0);
+    const losses = async (...given: string[]) =>
+      named(await run('train', ...given, '--no-sample', '--json'), 'step').map(({ loss }) => loss);
+    const flagged = await losses(...flags);
+    expect(flagged).toHaveLength(4);
+    expect(await losses('--config', 'printed.json')).toEqual(flagged);
+  });
+});
+
+describe('eval', () => {
+  it('tells every document, and the whole with its error', async () => {
+    const shown = await run('eval', 'runs/seed-0', '--data', 'texts', '--by-document', '--json');
+    const [whole] = named(shown, 'evaluate');
+    const documents = named(shown, 'document');
+    expect(documents.map(({ name }) => name)).toEqual(
+      Array.from({ length: 8 }, (_, index) => `part-${index}.txt`),
+    );
+    expect(whole).toMatchObject({ model: 'runs/seed-0', documents: 8, length: 32, stride: 32 });
+    const sum = (key: string) => documents.reduce((total, document) => total + (document[key] as number), 0);
+    expect(sum('bits') / sum('bytes')).toBeCloseTo(whole?.['bitsPerByte'] as number, 9);
+    expect(whole?.['bitsPerByteError']).toBeGreaterThan(0);
+  });
+  it('shows people the worst document first', async () => {
+    const { out } = await run('eval', 'runs/seed-0', '--data', 'texts', '--by-document');
+    expect(out).toMatch(/^bits per byte +\d\.\d{4} ± \d\.\d{4}$/m);
+    const figures = [...out.matchAll(/^part-\d\.txt +(\d\.\d{4})/gm)].map(([, bits]) => Number(bits));
+    expect(figures).toHaveLength(8);
+    expect(figures).toEqual(figures.toSorted((left, right) => right - left));
+  });
+  it('sets several models side by side, with the error of their difference', async () => {
+    const shown = await run('eval', 'runs/seed-0', 'runs/seed-1', '--data', 'texts', '--json');
+    const [first, second] = named(shown, 'evaluate');
+    expect(first).not.toHaveProperty('difference');
+    const difference = second?.['difference'] as { bitsPerByte: number; error: number };
+    expect(difference.bitsPerByte).toBeCloseTo(
+      (second?.['bitsPerByte'] as number) - (first?.['bitsPerByte'] as number),
+      12,
+    );
+    expect(difference.error).toBeGreaterThan(0);
+    expect(difference.error).toBeLessThan(second?.['bitsPerByteError'] as number);
+    const { out } = await run('eval', 'runs/seed-0', 'runs/seed-1', '--data', 'texts');
+    expect(out).toMatch(/^model +bits per byte +difference +loss/m);
+    expect(out).toMatch(/^runs\/seed-1 +\d\.\d{4} ± \d\.\d{4} +-?\d\.\d{4} ± \d\.\d{4}/m);
+  });
+  it('slides its window with --stride: more context, the same tokens', async () => {
+    const evaluated = async (...more: string[]) =>
+      named(await run('eval', 'runs/seed-0', '--data', 'texts', '--json', ...more), 'evaluate')[0];
+    const [plain, sliding] = [await evaluated(), await evaluated('--stride', '8')];
+    expect(sliding).toMatchObject({ stride: 8, evaluatedTokens: plain?.['evaluatedTokens'] });
+    expect(sliding?.['loss']).not.toBe(plain?.['loss']);
+    expect(await evaluated('--stride', '8', '--batch', '3')).toMatchObject({ stride: 8 });
+    const wide = await run('eval', 'runs/seed-0', '--data', 'texts', '--stride', '33');
+    expect([wide.status, wide.error]).toEqual([
+      2,
+      expect.stringContaining("from 1 to the window's 32 tokens, got 33"),
+    ]);
+  });
+  it('reads a file, a glob and standard input', async () => {
+    const text = 'You may reproduce and distribute copies of the Work.\n';
+    writeFileSync(join(cwd, 'letter.txt'), text);
+    const figure = async (shown: Promise<Shown>) => named(await shown, 'evaluate')[0]?.['loss'];
+    const file = await figure(run('eval', 'runs/seed-0', '--data', 'letter.txt', '--json'));
+    expect(await figure(runWith(text, 'eval', 'runs/seed-0', '--data', '-', '--json'))).toBe(file);
+    const glob = named(
+      await run('eval', 'runs/seed-0', '--data', join(cwd, 'texts/part-[12].txt'), '--json'),
+      'evaluate',
+    );
+    expect(glob[0]).toMatchObject({ documents: 2 });
+    const single = named(await run('eval', 'runs/seed-0', '--data', 'letter.txt', '--json'), 'evaluate');
+    expect(single[0]).toMatchObject({ documents: 1, bitsPerByteError: null });
+  });
+});
+
+describe('inspect --text', () => {
+  it('tells what the routers do, layer by layer', async () => {
+    const shown = await run('inspect', 'runs/seed-0', '--text', 'texts', '--json');
+    const [report] = named(shown, 'routing');
+    const layers = report?.['layers'] as { layer: number; load: number[]; topWeight: number; idle: number }[];
+    expect(layers.map(({ layer }) => layer)).toEqual([0, 1]);
+    for (const { load, topWeight } of layers) {
+      expect(load.reduce((sum, count) => sum + count, 0)).toBe(2 * (report?.['tokens'] as number));
+      expect(topWeight).toBeGreaterThanOrEqual(0.5);
+    }
+    const { out } = await run('inspect', 'runs/seed-0', '--text', 'texts', '--max-tokens', '64');
+    expect(out).toMatch(/^routers, 64 tokens$/m);
+    expect(out).toMatch(
+      /^ {2}layer 1 +\d\.\d\d +[01]\.\d{3} +\d +[01]\.\d{3} +[01]\.\d{3} +[▁▂▃▄▅▆▇█·]{4}$/m,
+    );
+  });
+  it('needs a trained model, and text that is there', async () => {
+    const none = await run('inspect', '--recipe', 'smoke', '--text', 'texts');
+    expect([none.status, none.error]).toEqual([
+      2,
+      expect.stringContaining('--text: must have a trained model'),
+    ]);
+    const gone = await run('inspect', 'runs/seed-0', '--text', 'textz');
+    expect([gone.status, gone.error]).toEqual([3, expect.stringContaining('did you mean')]);
+  });
+  it('lists layers whose parameters are the whole, with those outside them', async () => {
+    const [card] = named(await run('inspect', 'runs/seed-0', '--json'), 'model');
+    const layers = card?.['layers'] as {
+      parameters: number;
+      activeParameters: number;
+      flopsPerToken: number;
+    }[];
+    const sum = (key: 'parameters' | 'activeParameters') =>
+      layers.reduce((total, layer) => total + layer[key], 0);
+    const { embedding = 0, 'output projection': head = 0 } = card?.['parts'] as { [part: string]: number };
+    const width = (card?.['config'] as { hidden_size: number }).hidden_size;
+    expect(sum('parameters') + embedding + head + width).toBe(card?.['parameters']);
+    expect(sum('activeParameters') + embedding + head + width).toBe(card?.['activeParameters']);
+    const { out } = await run('inspect', 'runs/seed-0');
+    expect(out).toMatch(/^ {4}0 to 1, each +sparse/m);
+  });
+});
+
+describe('generate --prompts', () => {
+  const flags = ['--max-tokens', '10', '--temperature', '1', '--json'];
+  const texts = (shown: Shown) =>
+    named(shown, 'text').map(({ index, prompt, text }) => [index, prompt, text]);
+
+  it('continues the lines of a file, the same however they are cut into batches', async () => {
+    writeFileSync(join(cwd, 'prompts.txt'), 'the License\na\n\nYou may\na\n');
+    const made = async (...more: string[]) =>
+      texts(await run('generate', 'runs/seed-0', '--prompts', 'prompts.txt', ...flags, ...more));
+    const whole = await made();
+    expect(whole.map(([index, prompt]) => [index, prompt])).toEqual([
+      [0, 'the License'],
+      [1, 'a'],
+      [2, 'You may'],
+      [3, 'a'],
+    ]);
+    expect(whole[1]?.[2]).not.toBe(whole[3]?.[2]);
+    expect(await made('--batch', '3')).toEqual(whole);
+    expect(await made('--batch', '1')).toEqual(whole);
+  });
+  it('takes JSON lines, from a file or standard input', async () => {
+    const lines = '{"prompt":"the\\nLicense","id":7}\n{"prompt":""}\n';
+    writeFileSync(join(cwd, 'prompts.jsonl'), lines);
+    const file = texts(await run('generate', 'runs/seed-0', '--prompts', 'prompts.jsonl', ...flags));
+    expect(file.map(([, prompt]) => prompt)).toEqual(['the\nLicense', '']);
+    expect(texts(await runWith(lines, 'generate', 'runs/seed-0', '--prompts', '-', ...flags))).toEqual(file);
+    const plain = await runWith('We\nThey\n', 'generate', 'runs/seed-0', '--prompts', '-', ...flags);
+    expect(texts(plain).map(([, prompt]) => prompt)).toEqual(['We', 'They']);
+  });
+  it('names what is wrong with them', async () => {
+    writeFileSync(join(cwd, 'wrong.jsonl'), '{"prompt":"a"}\n{"text":"b"}\n');
+    writeFileSync(join(cwd, 'empty.txt'), '\n \n');
+    for (const [parameters, expected, message] of [
+      [
+        ['--prompts', 'wrong.jsonl'],
+        3,
+        'line 2: must be a JSON object with a string "prompt", got {"text":"b"}',
+      ],
+      [['--prompts', 'empty.txt'], 3, 'must hold at least one prompt, got none (write one a line)'],
+      [['--prompts', 'absent.txt'], 3, 'got ENOENT for "absent.txt" (check the path)'],
+      [['--prompts', 'empty.txt', '--prompt', 'a'], 2, 'cannot be used with'],
+    ] as const) {
+      const { status, error } = await run('generate', 'runs/seed-0', ...parameters);
+      expect(error).toContain(message);
+      expect(status).toBe(expected);
+    }
+  });
+});
