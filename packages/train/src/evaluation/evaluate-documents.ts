@@ -1,5 +1,5 @@
 /**
- * @file Measuring a model on held-out text document by document: what {@link evaluate} tells, for each of them, and how
+ * @file Measuring a model on held-out text document by document: what `evaluate` tells, for each of them, and how
  * sure the whole is. With a stride below the window's length every token (behind the first window of its document) sees
  * at least `length - stride` tokens before it.
  */
