@@ -12,10 +12,9 @@ let cwd = '';
 beforeAll(async () => {
   cwd = makeProject();
   for (const seed of ['0', '1']) {
-    const { status, error } = await run(
-      ...['train', '--config', 'run.json', '--steps', '12', '--seed', seed],
-      ...['--out', `runs/seed-${seed}`, '--no-sample', '--json'],
-    );
+    const length = ['--steps', '12', '--seed', seed];
+    const place = ['--out', `runs/seed-${seed}`, '--no-sample', '--json'];
+    const { status, error } = await run('train', '--config', 'run.json', ...length, ...place);
     expect([status, error]).toEqual([0, '']);
   }
 }, 300_000);
@@ -144,10 +143,10 @@ describe('inspect --text', () => {
     }[];
     const sum = (key: 'parameters' | 'activeParameters') =>
       layers.reduce((total, layer) => total + layer[key], 0);
-    const { embedding = 0, 'output projection': head = 0 } = card?.['parts'] as { [part: string]: number };
-    const width = (card?.['config'] as { hidden_size: number }).hidden_size;
-    expect(sum('parameters') + embedding + head + width).toBe(card?.['parameters']);
-    expect(sum('activeParameters') + embedding + head + width).toBe(card?.['activeParameters']);
+    const { embedding = 0, 'output projection': head = 0 } = card['parts'] as { [part: string]: number };
+    const width = (card['config'] as { hidden_size: number }).hidden_size;
+    expect(sum('parameters') + embedding + head + width).toBe(card['parameters']);
+    expect(sum('activeParameters') + embedding + head + width).toBe(card['activeParameters']);
     const { out } = await run('inspect', 'runs/seed-0');
     expect(out).toMatch(/^ {4}0 to 1, each +sparse/m);
   });
