@@ -135,8 +135,8 @@ describe('inspect --text', () => {
     expect([gone.status, gone.error]).toEqual([3, expect.stringContaining('did you mean')]);
   });
   it('lists layers whose parameters are the whole, with those outside them', async () => {
-    const [card] = named(await run('inspect', 'runs/seed-0', '--json'), 'model');
-    const layers = card?.['layers'] as {
+    const [card = { event: 'none' }] = named(await run('inspect', 'runs/seed-0', '--json'), 'model');
+    const layers = card['layers'] as {
       parameters: number;
       activeParameters: number;
       flopsPerToken: number;
