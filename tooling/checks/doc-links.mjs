@@ -4,7 +4,7 @@
 import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 
-import { readJson, shown } from './workspaces.mjs';
+import { listFiles, listWorkspaces, readJson, shown } from './workspaces.mjs';
 
 /** Made by programs, or not ours. */
 const skippedFolders = new Set([
@@ -18,6 +18,8 @@ const skippedFolders = new Set([
 ]);
 /** What `npm run docs` makes is not in the tree. */
 const made = /^docs\/api(\/|$)/;
+/** A source by the end of its path, as pages of the architecture name it. */
+const sourceName = /^(?:\.\.\/)*([\w./-]+\.(?:ts|mjs|cc|h))$/;
 /** A path of the repository as people write it; patterns and placeholders are not looked up. */
 const repositoryPath =
   /^(?:\.\/)?((?:packages|apps|tooling|docs|examples|benchmarks|scripts|\.ci)\/[\w./@-]+)$/;
@@ -34,13 +36,19 @@ export function findLinkFaults(root) {
     anchors.set(file, known);
     return known;
   };
+  const sources = listWorkspaces(root).flatMap(({ path }) => listFiles(path, ['.ts', '.mjs', '.cc', '.h']));
   const files = markdownFiles(root).filter((file) => !made.test(shown(root, file)));
   let links = 0;
   const faults = files.flatMap((file) => {
     const found = findLinks(readFileSync(file, 'utf8'));
     links += found.length;
+    const isArchitecture = shown(root, file).startsWith('docs/architecture/');
     return found.flatMap((link) => {
-      const fault = linkFault(root, file, link, anchorsOf);
+      const isNamed = link.kind !== 'name' || sources.some((source) => source.endsWith(`/${link.target}`));
+      if (link.kind === 'name' && (isNamed || !isArchitecture)) return [];
+      const fault = isNamed
+        ? linkFault(root, file, link, anchorsOf)
+        : `\`${link.target}\`: must be the end of a source's path, got none of that name`;
       return fault === undefined ? [] : [`${shown(root, file)}:${link.line}: ${fault}`];
     });
   });
@@ -50,7 +58,8 @@ export function findLinkFaults(root) {
 /**
  * @typedef {object} Link
  * @property {number} line
- * @property {'link' | 'path' | 'script'} kind a Markdown link, a path in `code`, or the name behind `npm run`
+ * @property {'link' | 'path' | 'name' | 'script'} kind a Markdown link, a path or a source's name in `code`, or the name
+ *   behind `npm run`
  * @property {string} target
  */
 
@@ -72,7 +81,10 @@ export function findLinks(text) {
     for (const code of shell) {
       add('script', /\bnpm run (?:-\S+ )*([\w:-]+)(?!.*(?:-w|--workspace))/.exec(code)?.[1]);
       add('path', /(?:^|\s)(?:node|tsx) ([\w./-]+\.m?[jt]s)\b/.exec(code)?.[1]);
-      if (!fenced) add('path', repositoryPath.exec(code.replace(/[:#]\S*$/, ''))?.[1]);
+      if (fenced) continue;
+      const path = repositoryPath.exec(code.replace(/[:#]\S*$/, ''))?.[1];
+      add('path', path);
+      if (path === undefined) add('name', sourceName.exec(code)?.[1]);
     }
     if (fenced) continue;
     const bare = line.replaceAll(/`[^`]*`/g, '``');

@@ -10,10 +10,13 @@ import { findLinkFaults, findLinks, headingAnchors } from './doc-links.mjs';
 const folder = mkdtempSync(join(tmpdir(), 'moebius-links-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-function faultsOf(readme: string): string[] {
+function faultsOf(readme: string, page = ''): string[] {
   const root = mkdtempSync(join(folder, 'tree-'));
   const files = {
-    'package.json': '{ "scripts": { "docs": "x" } }',
+    'package.json': '{ "scripts": { "docs": "x" }, "workspaces": ["packages/*"] }',
+    'packages/core/package.json': '{ "name": "core" }',
+    'packages/core/src/task.ts': '',
+    'docs/architecture/tasks.md': page,
     'README.md': readme,
     'docs/page.md': '# One page\n\n## Twice\n\n## Twice\n',
     'tooling/check.mjs': '',
@@ -50,6 +53,12 @@ describe('links of Markdown', () => {
     expect(
       findLinks('`[a](b.md)` `packages/<name>/x.ts`\n```\n[a](b.md)\n```\n`npm run x --workspace y`'),
     ).toEqual([]);
+  });
+  it('by the end of a path are followed in pages of the architecture, where files are named that way', () => {
+    expect(faultsOf('`tsk.ts`', '`task.ts` `src/task.ts` `../src/task.ts`')).toEqual([]);
+    expect(faultsOf('', '`core/tsk.ts`')).toEqual([
+      "docs/architecture/tasks.md:1: `core/tsk.ts`: must be the end of a source's path, got none of that name",
+    ]);
   });
   it('name headings as GitHub does', () => {
     expect([
