@@ -10,6 +10,7 @@ function metrics(steps: number, start = 7): string {
     'train/loss': start / (1 + at / 10),
     'train/tokens': 64 * (at + 1),
     'train/tokens_per_second': 1000 + (at % 3),
+    'train/mfu': 0.5 + (at % 3) / 100,
     'train/learning_rate': 1e-3,
     'train/gradient_norm': 1,
     'routing/layers': [
@@ -41,6 +42,7 @@ describe('parseRunCurves', () => {
       [0, 1.5],
       [1, 1],
     ]);
+    expect(curves.mfu.map(({ value }) => value)).toEqual([0.5, 0.51, 0.52]);
     expect(curves.baselines).toEqual({ tokenBigram: 1.5, gzip: 2.5 });
     expect(curves.skippedLines).toBe(0);
   });
@@ -73,19 +75,20 @@ describe('drawRuns', () => {
       'Training loss',
       'Held-out bits',
       'Tokens per second',
+      'MFU: share of the matmul rate',
       'Gradient norm',
       'Learning rate',
     ]) {
       expect(svg).toContain(`>${title}`);
     }
-    // Five single curves, and two layers in each of the two panels on experts.
-    expect(svg.match(/<polyline/g)).toHaveLength(5 + 2 * 2);
+    // Six single curves, and two layers in each of the two panels on experts.
+    expect(svg.match(/<polyline/g)).toHaveLength(6 + 2 * 2);
     expect(svg).toContain('>Kneser-Ney bigram 1.50<');
     expect(svg).not.toMatch(/NaN|Infinity|undefined/);
   });
   it('gives several runs a colour and a line of the legend each', () => {
     const svg = drawRuns([run('first'), run('second')]);
-    expect(svg.match(/<polyline/g)).toHaveLength(2 * 7);
+    expect(svg.match(/<polyline/g)).toHaveLength(2 * 8);
     expect(svg).toContain('>first</text>');
     expect(svg).toContain('>second</text>');
     const colours = new Set(

@@ -107,6 +107,12 @@ function panelsOf(runs: readonly RunCurves[], axis: 'step' | 'tokens'): Panel[] 
       low: 0,
     },
     {
+      title: 'MFU: share of the matmul rate',
+      lines: each(({ mfu }) => mfu, { hasBand: true }),
+      levels: [],
+      low: 0,
+    },
+    {
       title: 'Gradient norm, before clipping',
       lines: each(({ gradientNorm }) => gradientNorm, { hasBand: true }),
       levels: [],

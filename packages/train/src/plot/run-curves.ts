@@ -30,6 +30,8 @@ export interface RunCurves {
   /** Held-out bits per byte. */
   readonly bitsPerByte: readonly CurvePoint[];
   readonly tokensPerSecond: readonly CurvePoint[];
+  /** Share of the machine's matmul rate that the model's operations reached, 0 to 1. */
+  readonly mfu: readonly CurvePoint[];
   readonly learningRate: readonly CurvePoint[];
   readonly gradientNorm: readonly CurvePoint[];
   /** Sparse layers, first to last. */
@@ -68,6 +70,7 @@ export function parseRunCurves(text: string, name: string): RunCurves {
     loss: named('train/loss'),
     bitsPerByte: named('eval/bits_per_byte'),
     tokensPerSecond: named('train/tokens_per_second'),
+    mfu: named('train/mfu'),
     learningRate: named('train/learning_rate'),
     gradientNorm: named('train/gradient_norm'),
     layers: layersOf(records).map((layer) => ({

@@ -1,7 +1,7 @@
 /**
  * @file Callbacks: code of others at fixed points of a run, by value.
  */
-import { MoebiusError, definePlugin } from '@moebius/core';
+import { MoebiusError, definePlugin, isMoebiusError } from '@moebius/core';
 import type { Plugin } from '@moebius/core';
 import type { DecoderModel } from '@moebius/model';
 
@@ -75,7 +75,7 @@ export function defineCallback(definition: { readonly name: string } & CallbackH
 /**
  * Hands an event to every callback, in order.
  *
- * @throws `plugin` naming the callback and hook that threw, with its error as cause
+ * @throws `plugin` naming the callback and hook that threw, with its error as cause; a callback's `io` as it is
  */
 export async function notifyCallbacks(
   callbacks: readonly Callback[],
@@ -86,6 +86,8 @@ export async function notifyCallbacks(
     try {
       await callHook(callback, event, context);
     } catch (cause) {
+      // A disk that fails is no fault of the callback.
+      if (isMoebiusError(cause, 'io')) throw cause;
       throw new MoebiusError({
         code: 'plugin',
         message: `callback "${callback.name}": must not throw, got "${cause instanceof Error ? cause.message : String(cause)}" at the ${event.kind} event (fix or remove it)`,

@@ -32,6 +32,8 @@ export interface StartEvent {
   /** Tokens of the training text. */
   readonly trainingTokens: number;
   readonly heldOutTokens: number;
+  /** Matrix products of this machine, operations per second; absent when whoever started the run did not measure it. */
+  readonly matmulFlopsPerSecond?: number;
 }
 
 /** Use of the experts of one layer in one step. */
@@ -67,6 +69,10 @@ export interface StepEvent {
   readonly gradientNorm: number;
   readonly stepMs: number;
   readonly tokensPerSecond: number;
+  /** The model's operations (`flopsPerStep`) per second of the step. */
+  readonly flopsPerSecond: number;
+  /** `flopsPerSecond` over the machine's matmul rate; absent when that is not known. */
+  readonly mfu?: number;
   /** Estimated time to the end, at the pace of this session. */
   readonly remainingMs: number;
   /** Sparse layers, first to last. */

@@ -15,6 +15,10 @@ declare module '@moebius/core' {
     'train/total_loss': number;
     /** Auxiliary losses by name, without coefficients. */
     'train/aux': { readonly [name: string]: number };
+    /** The model's operations per second of the step: forward and backward, attention and head included. */
+    'train/flops_per_second': number;
+    /** Model FLOP utilisation: `train/flops_per_second` over the machine's measured matmul rate. */
+    'train/mfu': number;
     /** Share of the run that is done. */
     'train/fraction': number;
     /** Steps left out so far because a number was not finite. */
@@ -83,6 +87,8 @@ export function recordOf(event: TrainEvent): MetricRecord | undefined {
         'train/fraction': event.fraction,
         'train/tokens_per_second': event.tokensPerSecond,
         'train/step_ms': event.stepMs,
+        'train/flops_per_second': event.flopsPerSecond,
+        ...(event.mfu === undefined ? {} : { 'train/mfu': event.mfu }),
         'routing/layers': event.routing,
         'memory/tensors': event.memory.tensors,
         'memory/tensor_bytes': event.memory.bytes,

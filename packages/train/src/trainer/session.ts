@@ -32,6 +32,7 @@ import { assertFits } from './memory-plan.ts';
 import { freshProgress, planRun } from './run-plan.ts';
 import type { RunPlan, RunProgress } from './run-plan.ts';
 import { disposeWeights, openCopies } from './session-weights.ts';
+import { tensorBoardOf } from '../tensorboard/configured-callback.ts';
 import { resolveModelConfig } from './train-config.ts';
 import type { TrainConfig } from './train-config.ts';
 import { copyWeights } from './weight-copies.ts';
@@ -50,6 +51,10 @@ export interface TrainerOptions {
   readonly existing?: 'refuse' | 'resume' | 'overwrite';
   /** Memory the process may need; default the machine's or the container's, null for no limit. */
   readonly memoryLimitBytes?: number | null;
+  /** Milliseconds since 1970 (`Date.now`), for `tensorboard`. Default: the clock's. */
+  readonly wallTimeMs?: (() => number) | undefined;
+  /** Matrix products of this machine, operations per second (`findMatmulRate`), for `mfu`. */
+  readonly matmulFlopsPerSecond?: number | undefined;
   /** Resident bytes of the process, for metrics. */
   readonly residentBytes?: (() => number) | undefined;
   /** Balance losses instead of the configuration's. */
@@ -79,7 +84,7 @@ export interface Session {
   readonly wire: (parameters: ParameterStore) => DecoderModel;
   readonly sampler: BatchSampler;
   readonly balance: readonly WeightedLoss[];
-  /** Those of the options, then those of plug-ins. */
+  /** Those of the options, then those of plug-ins, then TensorBoard's. */
   readonly callbacks: readonly Callback[];
   readonly plan: RunPlan;
   /** The optimizer of a plug-in; undefined: a built-in one. */
@@ -105,6 +110,7 @@ export async function* prepareSession(
   const { clock } = options;
   await assertOutput(config, options);
   assertInitialFolder(config);
+  const tensorboard = tensorBoardOf(config, options);
   const plugins = await loadRunPlugins(config, { from: options.pluginsFrom ?? '.' });
   let since = clock.nowMs();
   const done = (stage: PrepareEvent['stage'], detail: string): PrepareEvent => {
@@ -122,7 +128,7 @@ export async function* prepareSession(
     download: options.download,
   });
   const dataset = yield* mapStages(stages, done);
-  const session = await createSession(config, options, { dataset, plugins });
+  const session = await createSession(config, options, { dataset, plugins, tensorboard });
   yield done(
     'model',
     `${session.plan.parameters} parameters, ${session.plan.activeParameters} of them active`,
@@ -162,10 +168,16 @@ async function* mapStages(
   }
 }
 
+interface Prepared {
+  readonly dataset: Dataset;
+  readonly plugins: RunPlugins;
+  readonly tensorboard: readonly Callback[];
+}
+
 async function createSession(
   config: TrainConfig,
   options: TrainerOptions,
-  { dataset, plugins }: { readonly dataset: Dataset; readonly plugins: RunPlugins },
+  { dataset, plugins, tensorboard }: Prepared,
 ): Promise<Session> {
   const { length } = config.batch;
   const modelConfig = resolveModelConfig(await readModelFields(config.model), dataset.tokenizer);
@@ -197,7 +209,7 @@ async function createSession(
     best: null,
     wire,
     balance: modelConfig.num_experts === 0 ? [] : chosen,
-    callbacks: [...(options.callbacks ?? []), ...plugins.callbacks],
+    callbacks: [...(options.callbacks ?? []), ...plugins.callbacks, ...tensorboard],
     plan,
     optimizer: plugins.optimizer,
     treatments,

@@ -151,6 +151,7 @@ const schema: z.ZodType<TrainConfig> = z.strictObject({
   seed: z.int().default(0),
   plugins: z.array(path).optional(),
   executor: z.string().min(1).optional(),
+  tensorboard: z.union([z.boolean(), path]).default(false),
   output: path.nullable().default(null),
 });
 

@@ -235,6 +235,8 @@ export interface TrainConfig {
   readonly plugins?: readonly string[] | undefined;
   /** An executor of `plugins`, by name. Default: the local one. */
   readonly executor?: string | undefined;
+  /** TensorBoard's event files: in `tensorboard` of the output folder (true), or in this folder. Default false. */
+  readonly tensorboard: boolean | string;
   /** Folder for metrics, checkpoints and the trained model; null (default) keeps nothing on disk. */
   readonly output: string | null;
 }

@@ -114,8 +114,9 @@ async function openLoop(session: Session): Promise<Loop> {
   };
 }
 
-function startEvent({ plan, progress, dataset }: Session): StartEvent {
+function startEvent({ plan, progress, dataset, options }: Session): StartEvent {
   const { steps, tokensPerStep, parameters, activeParameters, estimatedBytes, flopsPerStep } = plan;
+  const { matmulFlopsPerSecond } = options;
   return {
     kind: 'start',
     step: progress.step,
@@ -127,6 +128,7 @@ function startEvent({ plan, progress, dataset }: Session): StartEvent {
     flopsPerStep,
     trainingTokens: dataset.training.tokens.length,
     heldOutTokens: dataset.heldOut.tokens.length,
+    ...(matmulFlopsPerSecond === undefined ? {} : { matmulFlopsPerSecond }),
   };
 }
 
@@ -197,10 +199,21 @@ async function takeStep(session: Session, loop: Loop): Promise<StepEvent | SkipE
     gradientNorm: outcome.gradientNorm,
     stepMs,
     tokensPerSecond: (1000 * outcome.tokens) / stepMs,
+    ...arithmeticRate(session, stepMs),
     remainingMs: remainingMs(session, loop),
     routing: outcome.loads.map(({ layer, load }) => describeLoad(layer, load)),
     memory: { tensors, bytes, ...(residentBytes === undefined ? {} : { residentBytes }) },
   };
+}
+
+/** How fast the model's own operations were, and which share of the machine's matmul rate that is. */
+function arithmeticRate(
+  { plan, options }: Session,
+  stepMs: number,
+): Pick<StepEvent, 'flopsPerSecond' | 'mfu'> {
+  const flopsPerSecond = (1000 * plan.flopsPerStep) / stepMs;
+  const limit = options.matmulFlopsPerSecond;
+  return limit === undefined ? { flopsPerSecond } : { flopsPerSecond, mfu: flopsPerSecond / limit };
 }
 
 function remainingMs({ plan, progress }: Session, { start }: Loop): number {
