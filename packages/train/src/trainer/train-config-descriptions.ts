@@ -115,6 +115,8 @@ export const trainConfigDescriptions: { readonly [path: string]: string } = {
   plugins:
     'Modules to load, by package or path: their callbacks run, their losses and executors can be named.',
   executor: 'An executor of `plugins`, by name. Default: the local one.',
+  tensorboard:
+    "TensorBoard's event files: in `tensorboard` of the output folder (true), or in this folder. Default false.",
   output: 'Folder for metrics, checkpoints and the trained model; null (default) keeps nothing on disk.',
   'model.model_type': 'Family: decides the gate and the tensor names.',
   'model.vocab_size': 'V: entries of the vocabulary.',
