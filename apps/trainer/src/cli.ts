@@ -21,6 +21,7 @@ process.exitCode = await runProgram(
     signals: process,
     workingFolder: process.cwd(),
     nowMs: () => performance.now(),
+    wallTimeMs: () => Date.now(),
     residentBytes: () => process.memoryUsage.rss(),
   },
   manifest.version,

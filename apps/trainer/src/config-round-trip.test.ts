@@ -15,6 +15,7 @@ const apart: { readonly [flag: string]: string } = {
   '--resume': 'takes the configuration of a run as it is',
   '--overwrite': 'what may happen to the output folder',
   '--no-sample': 'what is shown at the end',
+  '--log-steps': 'how often a line of progress is printed',
   '--out-file': 'where the configuration is printed to',
 };
 
@@ -39,6 +40,7 @@ const examples: { readonly [flag: string]: readonly (readonly string[])[] } = {
   '--engine': [['wasm'], ['cpu']],
   '--threads': [['1']],
   '--out': [['runs/elsewhere']],
+  '--tensorboard': [[], ['boards']],
   '--set': [
     ['model.num_experts=4'],
     ['optimizer.clipNorm=null'],

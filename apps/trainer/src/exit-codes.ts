@@ -29,12 +29,22 @@ export const exitCodes: ExitCodes = {
   interrupted: 130,
 };
 
+/** What each status means, in one line. */
+export const exitMeanings: readonly { readonly status: number; readonly meaning: string }[] = [
+  { status: exitCodes.ok, meaning: 'done' },
+  { status: exitCodes.unexpected, meaning: 'unexpected error (a fault of ours)' },
+  { status: exitCodes.usage, meaning: 'wrong flag, subcommand or configuration; nothing was started' },
+  { status: exitCodes.data, meaning: 'a file or text is missing, unreadable or not what it should be' },
+  { status: exitCodes.engine, meaning: 'the engine cannot be used (see: moebius doctor)' },
+  { status: exitCodes.numerics, meaning: 'loss or gradients are no longer finite' },
+  {
+    status: exitCodes.interrupted,
+    meaning: 'stopped by Ctrl-C; after the first one the run is saved and resumable',
+  },
+];
+
 /** The table that help prints. */
-export const exitCodeHelp: string = `Exit status:
-  0    done
-  1    unexpected error (a fault of ours)
-  2    wrong flag, subcommand or configuration; nothing was started
-  3    a file or text is missing, unreadable or not what it should be
-  4    the engine cannot be used (see: moebius doctor)
-  5    loss or gradients are no longer finite
-  130  stopped by Ctrl-C; after the first one the run is saved and resumable`;
+export const exitCodeHelp: string = [
+  'Exit status:',
+  ...exitMeanings.map(({ status, meaning }) => `  ${String(status).padEnd(3)}  ${meaning}`),
+].join('\n');

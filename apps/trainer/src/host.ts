@@ -12,6 +12,8 @@ export interface Host extends TerminalSource {
   readonly workingFolder: string;
   /** Milliseconds that never go back. */
   nowMs(): number;
+  /** Milliseconds since 1970, for files that others date by; may jump. */
+  wallTimeMs(): number;
   /** Memory of the process in RAM. */
   residentBytes(): number;
 }

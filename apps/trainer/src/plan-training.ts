@@ -3,7 +3,7 @@
  */
 import { createHash } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 
 import { MoebiusError } from '@moebius/core';
 import type { TrainConfig } from '@moebius/train';
@@ -21,6 +21,8 @@ export interface TrainFlags extends RunFlags {
   readonly resume?: string;
   /** Start anew in a folder that holds a run. */
   readonly overwrite?: boolean;
+  /** Steps between plain lines of progress; without it time decides. */
+  readonly logSteps?: number;
   /** Whether a text is made at the end. */
   readonly sample: boolean;
   /** Whether a recipe's kept result may be taken instead. Default true. */
@@ -91,8 +93,13 @@ async function planResumedRun(
   const saved = await requireRunFile(folder, context.host.workingFolder);
   const started = await withStartedEngine(saved, flags, context);
   // Whether bad steps are left out decides no number of the steps before: a run that stopped on one can go on without it.
-  const { onNonfinite = started.numerics.onNonFinite } = flags;
-  const config = { ...started, numerics: { ...started.numerics, onNonFinite: onNonfinite } };
+  const { onNonfinite = started.numerics.onNonFinite, tensorboard = started.tensorboard } = flags;
+  const { workingFolder } = context.host;
+  const config = {
+    ...started,
+    numerics: { ...started.numerics, onNonFinite: onNonfinite },
+    tensorboard: typeof tensorboard === 'string' ? resolve(workingFolder, tensorboard) : tensorboard,
+  };
   return { config, existing: 'resume', prompt: promptOf(config) };
 }
 

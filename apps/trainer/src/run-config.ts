@@ -2,7 +2,7 @@
  * @file From the command line to a checked run configuration: recipe or file, then flags, then `--set`.
  */
 import { readFile } from 'node:fs/promises';
-import { isAbsolute, join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 
 import { MoebiusError } from '@moebius/core';
 import { parseModelConfig } from '@moebius/model';
@@ -39,6 +39,8 @@ export interface RunFlags {
   readonly engine?: EngineName | 'auto';
   /** Output folder. */
   readonly out?: string;
+  /** TensorBoard's event files: true for the output folder, or a folder. */
+  readonly tensorboard?: string | boolean;
   /** Text: a folder, file, glob, or the name of a corpus. */
   readonly data?: string;
   /** Held-out text of its own. */
@@ -96,7 +98,7 @@ export async function makeRunConfig(
   const begun = await withInitialModel(complete, flags, workingFolder);
   const flagged = applyFlags(begun, flags, workingFolder);
   const changed = applyOverrides(flagged, (flags.set ?? []).map(parseOverride), optionalPaths);
-  return withAbsoluteOutput(parseTrainConfig(changed), workingFolder);
+  return withAbsoluteFolders(parseTrainConfig(changed), workingFolder);
 }
 
 async function readConfigFile(file: string, workingFolder: string): Promise<unknown> {
@@ -153,6 +155,7 @@ function applyFlags(config: TrainConfig, flags: RunFlags, workingFolder: string)
     ...config,
     ...(flags.seed === undefined ? {} : { seed: flags.seed }),
     ...(flags.out === undefined ? {} : { output: flags.out }),
+    ...(flags.tensorboard === undefined ? {} : { tensorboard: flags.tensorboard }),
     ...(flags.tokenizer === undefined
       ? {}
       : { tokenizer: { path: resolve(workingFolder, flags.tokenizer) } }),
@@ -192,7 +195,12 @@ function durationOf(config: TrainConfig, { steps, minutes }: RunFlags): TrainCon
   return minutes === undefined ? config.duration : { minutes };
 }
 
-function withAbsoluteOutput(config: TrainConfig, workingFolder: string): TrainConfig {
-  const { output } = config;
-  return output === null || isAbsolute(output) ? config : { ...config, output: join(workingFolder, output) };
+/** The folders that a run writes, named from the working folder. */
+function withAbsoluteFolders(config: TrainConfig, workingFolder: string): TrainConfig {
+  const { output, tensorboard } = config;
+  return {
+    ...config,
+    output: output === null ? null : resolve(workingFolder, output),
+    tensorboard: typeof tensorboard === 'string' ? resolve(workingFolder, tensorboard) : tensorboard,
+  };
 }

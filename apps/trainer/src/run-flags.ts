@@ -63,5 +63,9 @@ function addDurationFlags(command: Command): void {
         .argParser(positiveNumber)
         .conflicts('steps'),
     )
-    .option('--out <folder>', 'where metrics, checkpoints and the model go');
+    .option('--out <folder>', 'where metrics, checkpoints and the model go')
+    .option(
+      '--tensorboard [folder]',
+      'also write event files for TensorBoard (default: into the output folder)',
+    );
 }

@@ -15,7 +15,7 @@ import type {
 import { balanceStrip, loadRows } from './terminal/balance-strip.ts';
 import { formatBytes, formatCount, formatDuration, formatFlops } from './terminal/format.ts';
 import { createProgressLine } from './terminal/progress-line.ts';
-import type { ProgressLine } from './terminal/progress-line.ts';
+import type { ProgressLine, ProgressOptions } from './terminal/progress-line.ts';
 import { formatTable } from './terminal/table.ts';
 import type { Terminal } from './terminal/terminal.ts';
 
@@ -36,11 +36,23 @@ const newestWeight = 0.1;
  * Makes a report of one run.
  *
  * @param terminal - where to
- * @param options - `nowMs`: the time
+ * @param options - `name` of the run, the time, and how often plain lines appear
  */
-export function createRunReport(terminal: Terminal, options: { readonly nowMs: () => number }): RunReport {
+export function createRunReport(
+  terminal: Terminal,
+  options: ProgressOptions & { readonly name: string },
+): RunReport {
+  const { name } = options;
   const progress = createProgressLine(terminal, options);
-  const state: RunState = { steps: undefined, tokensPerStep: 1, loss: NaN, rate: NaN, newest: undefined };
+  const state: RunState = {
+    name,
+    steps: undefined,
+    tokensPerStep: 1,
+    loss: NaN,
+    rate: NaN,
+    mfu: NaN,
+    newest: undefined,
+  };
   return {
     show(event) {
       terminal.json(toJson(event));
@@ -52,10 +64,12 @@ export function createRunReport(terminal: Terminal, options: { readonly nowMs: (
 }
 
 interface RunState {
+  readonly name: string;
   steps: number | undefined;
   tokensPerStep: number;
   loss: number;
   rate: number;
+  mfu: number;
   newest: StepEvent | undefined;
 }
 
@@ -100,11 +114,19 @@ function describeStart(event: StartEvent): string[] {
   const { parameters, activeParameters, tokensPerStep, trainingTokens, heldOutTokens } = event;
   const from = event.step === 0 ? '' : `, from step ${event.step}`;
   const length = event.steps === undefined ? 'by time' : `${event.steps} steps`;
+  const { matmulFlopsPerSecond } = event;
+  const limit =
+    matmulFlopsPerSecond === undefined
+      ? []
+      : [
+          `           matrix products run at ${formatFlops(matmulFlopsPerSecond)}/s here: MFU is the share of that`,
+        ];
   return [
     `training   ${formatCount(parameters)} parameters, ${formatCount(activeParameters)} active per token; ` +
       `${formatCount(trainingTokens)} tokens to train on, ${formatCount(heldOutTokens)} held out`,
     `           ${length}${from}, ${tokensPerStep} tokens and ${formatFlops(event.flopsPerStep)} per step, ` +
       `about ${formatBytes(event.estimatedBytes)} of tensors`,
+    ...limit,
   ];
 }
 
@@ -113,15 +135,20 @@ function showStep(event: StepEvent, { progress, state }: Showing): void {
     Number.isNaN(before) ? now : before + newestWeight * (now - before);
   state.loss = blend(state.loss, event.loss);
   state.rate = blend(state.rate, event.tokensPerSecond);
+  if (event.mfu !== undefined) state.mfu = blend(state.mfu, event.mfu);
   state.newest = event;
   progress.update({
+    name: state.name,
     step: event.step,
     steps: state.steps,
     fraction: event.fraction,
     loss: state.loss,
     tokensPerSecond: state.rate,
     secondsLeft: event.remainingMs / 1000,
+    mfu: Number.isNaN(state.mfu) ? undefined : state.mfu,
     balance: stripOf(event, state.tokensPerStep),
+    gradientNorm: event.gradientNorm,
+    learningRate: event.learningRate,
   });
 }
 

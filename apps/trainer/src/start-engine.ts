@@ -2,8 +2,9 @@
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-import { createEngine } from '@moebius/tensor';
+import { createEngine, currentEngine } from '@moebius/tensor';
 import type { Engine, EngineName, EngineOptions } from '@moebius/tensor';
+import { findMatmulRate } from '@moebius/train';
 
 import type { EngineFlags } from './engine-flags.ts';
 import type { CommandContext, Host } from './host.ts';
@@ -19,6 +20,21 @@ export async function startEngine(flags: EngineFlags, { host, terminal }: Comman
 /** Which engine {@link startEngine} would start, without a word. */
 export async function findEngineName(flags: EngineFlags, { host }: CommandContext): Promise<EngineName> {
   return (await createEngine(engineOptions(flags, host))).name;
+}
+
+/**
+ * The matmul rate of the engine that runs: measured for a third of a second where the cache does not know it.
+ *
+ * @param options - `anew`: measure in any case, and keep the higher rate
+ */
+export async function findRate(
+  { host }: CommandContext,
+  options: { readonly anew?: boolean } = {},
+): Promise<number | undefined> {
+  const engine = await currentEngine();
+  if (engine === undefined) return undefined;
+  const clock = { nowMs: (): number => host.nowMs() };
+  return findMatmulRate({ engine, cacheFolder: cacheFolderOf(host.env), clock, ...options });
 }
 
 function engineOptions(flags: EngineFlags, host: Host): EngineOptions {

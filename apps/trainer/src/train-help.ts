@@ -11,6 +11,7 @@ Examples:
   $ moebius train --recipe demo --steps 500 --lr 0.002 --set model.num_experts=16
   $ moebius train --init-from runs/demo --data moby-dick --replay sotu --lr 0.0003 --steps 300
   $ moebius train --resume runs/demo                     after Ctrl-C
+  $ moebius train --data ./my-texts --tensorboard        and: tensorboard --logdir runs
   $ moebius train --recipe smoke --json | jq -c 'select(.event == "step") | [.step, .loss]'
 
 Recipes:

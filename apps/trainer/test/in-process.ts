@@ -39,6 +39,7 @@ export async function runHere(parameters: readonly string[], options: Surroundin
     signals: Object.assign(new EventEmitter(), { exit: () => undefined }),
     workingFolder: cwd,
     nowMs: () => performance.now(),
+    wallTimeMs: () => Date.now(),
     residentBytes: () => process.memoryUsage.rss(),
   };
   return { status: await runProgram(parameters, host, '0.0.0'), ...written };

@@ -225,7 +225,7 @@ describe('bench', () => {
     );
     expect(status).toBe(0);
     const [result] = named(parseEvents(out), 'bench');
-    for (const key of ['stepMs', 'tokensPerSecond', 'decodedPerSecond', 'residentBytes']) {
+    for (const key of ['stepMs', 'tokensPerSecond', 'mfu', 'decodedPerSecond', 'residentBytes']) {
       expect(result?.[key], key).toBeGreaterThan(0);
     }
   });

@@ -11,8 +11,8 @@ Examples:
   $ moebius plot runs/demo runs/demo-2 --out compare.html  several runs, told apart by colour
   $ moebius plot runs/* --x tokens --json
 
-Loss, held-out bits per byte beside the baselines, use of the experts, tokens per second, gradient norm and
-learning rate, from metrics.jsonl. Works while a run goes on. The file loads nothing from elsewhere.`;
+Loss, held-out bits per byte beside the baselines, use of the experts, tokens per second, MFU, gradient norm
+and learning rate, from metrics.jsonl. Works while a run goes on. The file loads nothing from elsewhere.`;
 
 /** Adds `plot`. */
 export function addPlot(program: Command, start: Start): void {

@@ -27,14 +27,16 @@ export function formatFlops(flops: number): string {
   );
 }
 
-/** Seconds as `8.2 s`, `3 min 05 s` or `1 h 02 min`. */
+/** Seconds as `8.2 s`, `3 min 05 s`, `1 h 02 min` or `3 d 04 h`; `?` when nobody knows. */
 export function formatDuration(seconds: number): string {
   if (!Number.isFinite(seconds)) return '?';
   if (seconds < 59.95) return `${seconds.toFixed(seconds < 9.95 ? 1 : 0)} s`;
   const whole = Math.round(seconds);
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${pad(whole % 60)} s`;
   const minutes = Math.round(seconds / 60);
-  return `${Math.floor(minutes / 60)} h ${pad(minutes % 60)} min`;
+  if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${pad(minutes % 60)} min`;
+  const hours = Math.round(seconds / 3600);
+  return `${Math.floor(hours / 24)} d ${pad(hours % 24)} h`;
 }
 
 function pad(value: number): string {

@@ -1,28 +1,12 @@
 /**
  * @file Progress of a run: one line that redraws itself on a terminal, plain lines now and then elsewhere.
  *
- * A training step blocks the event loop, so there is no timer: the line is drawn when a step ends.
+ * A training step blocks the event loop, so there is no timer: the line is drawn when a step ends, as wide as the
+ * terminal is then.
  */
-import { formatCount, formatDuration } from './format.ts';
+import { fitProgress, progressText } from './progress-text.ts';
+import type { Progress } from './progress-text.ts';
 import type { Terminal } from './terminal.ts';
-
-/** Where a run is. */
-export interface Progress {
-  /** Steps done. */
-  readonly step: number;
-  /** Steps of the whole run; undefined when time decides. */
-  readonly steps: number | undefined;
-  /** Share of the run that is done. */
-  readonly fraction: number;
-  /** Mean cross-entropy of the newest steps, nats. */
-  readonly loss: number;
-  /** Tokens trained on per second, newest steps. */
-  readonly tokensPerSecond: number;
-  /** Seconds until the run ends, `NaN` when nobody knows yet. */
-  readonly secondsLeft: number;
-  /** One glyph per layer: how uneven its experts are used. */
-  readonly balance: string;
-}
 
 /** A progress display. */
 export interface ProgressLine {
@@ -34,67 +18,79 @@ export interface ProgressLine {
   end(): void;
 }
 
-const barWidth = 20;
+/** How often a display shows something. */
+export interface ProgressOptions {
+  /** The time. */
+  readonly nowMs: () => number;
+  /** Steps between plain lines. Without it time decides: every ten seconds, later on every hundredth of the time so far, at most a minute. */
+  readonly everySteps?: number | undefined;
+}
+
 /** A terminal shows about ten states a second; more is work for nothing. */
 const redrawMs = 100;
+const plainMs = { least: 10_000, most: 60_000, share: 0.01 } as const;
 
 /**
  * Makes a display.
  *
  * @param terminal - where to
- * @param options - `everySeconds`: how often a plain line appears where nothing redraws (default 10); `nowMs`: the time
+ * @param options - the time, and how often plain lines appear
  */
-export function createProgressLine(
-  terminal: Terminal,
-  options: { readonly everySeconds?: number; readonly nowMs: () => number },
-): ProgressLine {
-  const { everySeconds = 10, nowMs } = options;
-  return terminal.isInteractive ? redrawing(terminal, nowMs) : plain(terminal, nowMs, everySeconds * 1000);
+export function createProgressLine(terminal: Terminal, options: ProgressOptions): ProgressLine {
+  return terminal.isInteractive ? redrawing(terminal, options.nowMs) : plain(terminal, options);
 }
 
 function redrawing(terminal: Terminal, nowMs: () => number): ProgressLine {
-  let shown = '';
-  let newest = '';
+  let newest: Progress | undefined;
+  let shown: Progress | undefined;
   let shownAt = -Infinity;
   const draw = (): void => {
-    if (newest === shown) return;
+    if (newest === undefined || newest === shown) return;
     shown = newest;
     shownAt = nowMs();
-    terminal.redraw(newest.slice(0, terminal.width - 1));
+    // A line that fills the last column would wrap on some terminals.
+    terminal.redraw(fitProgress(newest, Math.max(1, terminal.width - 1)));
   };
   return {
     update(progress) {
-      newest = `${bar(progress)} ${describe(progress)}`;
+      newest = progress;
       if (nowMs() - shownAt >= redrawMs) draw();
     },
     note(text) {
       terminal.redraw('');
       terminal.line(text);
-      shown = '';
+      shown = undefined;
       draw();
     },
     end() {
       draw();
-      if (shown !== '') terminal.line();
-      newest = shown = '';
+      if (shown !== undefined) terminal.line();
+      newest = shown = undefined;
     },
   };
 }
 
-function plain(terminal: Terminal, nowMs: () => number, everyMs: number): ProgressLine {
+function plain(terminal: Terminal, { nowMs, everySteps }: ProgressOptions): ProgressLine {
   let newest: Progress | undefined;
   let printed: Progress | undefined;
   let printedAt = -Infinity;
+  const begun = nowMs();
   const print = (): void => {
     if (newest === undefined || newest === printed) return;
     printed = newest;
     printedAt = nowMs();
-    terminal.line(`step ${describe(newest)}`);
+    terminal.line(`step ${progressText(newest)}`);
+  };
+  const isDue = ({ step }: Progress): boolean => {
+    if (everySteps !== undefined) return step % everySteps === 0;
+    const now = nowMs();
+    const gapMs = Math.min(plainMs.most, Math.max(plainMs.least, plainMs.share * (now - begun)));
+    return now - printedAt >= gapMs;
   };
   return {
     update(progress) {
       newest = progress;
-      if (nowMs() - printedAt >= everyMs) print();
+      if (isDue(progress)) print();
     },
     note(text) {
       print();
@@ -102,19 +98,4 @@ function plain(terminal: Terminal, nowMs: () => number, everyMs: number): Progre
     },
     end: print,
   };
-}
-
-function bar({ fraction }: Progress): string {
-  const done = Math.round(Math.min(1, Math.max(0, fraction)) * barWidth);
-  return '━'.repeat(done) + '╌'.repeat(barWidth - done);
-}
-
-function describe(progress: Progress): string {
-  const { step, steps, fraction, loss, tokensPerSecond, secondsLeft, balance } = progress;
-  const left = Number.isFinite(secondsLeft) ? formatDuration(secondsLeft) : '?';
-  const place =
-    steps === undefined
-      ? `${step} (${Math.round(100 * fraction)} %)`
-      : `${String(step).padStart(String(steps).length)}/${steps}`;
-  return `${place}  loss ${loss.toFixed(3)}  ${formatCount(Math.round(tokensPerSecond))} tok/s  ${left} left  experts ${balance}`;
 }

@@ -2,7 +2,7 @@ import { MoebiusError } from '@moebius/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
-import { exitCodeHelp, exitCodes } from '../exit-codes.ts';
+import { exitCodeHelp, exitCodes, exitMeanings } from '../exit-codes.ts';
 import { balanceStrip, imbalanceOf, loadRows } from './balance-strip.ts';
 import { formatBytes, formatCount, formatDuration, formatFlops } from './format.ts';
 import { reportError } from './report-error.ts';
@@ -36,13 +36,15 @@ describe('numbers', () => {
     expect(formatFlops(4.2e9)).toBe('4.20 GFLOP');
   });
   it('show durations in two units', () => {
-    expect([0.23, 8.24, 59.96, 185, 3600, 3719, Infinity].map(formatDuration)).toEqual([
+    expect([0.23, 8.24, 59.96, 185, 3600, 3719, 172_700, 1e6, Infinity].map(formatDuration)).toEqual([
       '0.2 s',
       '8.2 s',
       '1 min 00 s',
       '3 min 05 s',
       '1 h 00 min',
       '1 h 02 min',
+      '47 h 58 min',
+      '11 d 14 h',
       '?',
     ]);
   });
@@ -117,6 +119,24 @@ describe('terminal', () => {
     expect(capture().terminal.strong('x')).toBe('x');
     expect(capture({ env: { FORCE_COLOR: '1' } }).terminal.faint('x')).toBe('\u001b[2mx\u001b[0m');
   });
+  it.each([
+    [{ FORCE_COLOR: '0' }, true, false],
+    [{ FORCE_COLOR: 'false' }, true, false],
+    [{ FORCE_COLOR: '' }, true, true],
+    [{ FORCE_COLOR: '3' }, false, true],
+    [{ FORCE_COLOR: '1', NO_COLOR: '1' }, true, false],
+    [{ NO_COLOR: '0' }, true, false],
+    [{ NO_COLOR: '' }, true, true],
+    [{ CI: 'true', FORCE_COLOR: '1' }, true, true],
+    [{ CI: '0' }, true, true],
+  ])('with %j on a terminal (%s) has colours: %s', (env, isTTY, expected) => {
+    expect(capture({ isTTY, env }).terminal.strong('x') !== 'x').toBe(expected);
+  });
+  it('with FORCE_COLOR in a log is coloured, but redraws nothing', () => {
+    const { terminal, written } = capture({ env: { FORCE_COLOR: '1' } });
+    terminal.redraw('x');
+    expect([terminal.isInteractive, written.out]).toEqual([false, '']);
+  });
 });
 
 describe('errors', () => {
@@ -146,7 +166,8 @@ describe('errors', () => {
     expect(report.stack).toContain('TypeError');
   });
   it('are documented with every status', () => {
-    for (const status of Object.values(exitCodes))
-      expect(exitCodeHelp).toMatch(new RegExp(`^  ${status} `, 'm'));
+    expect(exitMeanings.map(({ status }) => status)).toEqual(Object.values(exitCodes));
+    for (const { status, meaning } of exitMeanings)
+      expect(exitCodeHelp.split('\n')).toContain(`  ${String(status).padEnd(3)}  ${meaning}`);
   });
 });

@@ -5,13 +5,18 @@
  * Warnings and errors go to stderr.
  */
 
+import { displayWidth } from './display-width.ts';
+
+/** Where nobody says how wide lines may be. */
+const defaultWidth = 100;
+
 /** What the commands write to. */
 export interface Terminal {
   /** Whether a person sees it: lines may redraw themselves. */
   readonly isInteractive: boolean;
   /** Whether stdout carries JSON. */
   readonly isJson: boolean;
-  /** Columns. */
+  /** Columns now: a window may be resized at any time. */
   readonly width: number;
   /** A line for people; dropped with `--json`. */
   line(text?: string): void;
@@ -22,7 +27,10 @@ export interface Terminal {
   text(piece: string): void;
   /** A line about the work, on stderr, so that a command's result can be piped; dropped with `--json`. */
   note(text: string): void;
-  /** Replaces the text of the line the cursor is on; only where {@link isInteractive}. */
+  /**
+   * Replaces the text of the line the cursor is on; only where {@link isInteractive}. When the window has become
+   * narrower than that text, a new line is begun instead: the old one may have been wrapped by then.
+   */
   redraw(text: string): void;
   /** An object for programs; dropped without `--json`. */
   json(value: unknown): void;
@@ -49,17 +57,35 @@ export function createTerminal(source: TerminalSource, options: { readonly json?
   const { json: isJson = false } = options;
   const { stdout, stderr, env } = source;
   const isInteractive = stdout.isTTY === true && env['TERM'] !== 'dumb' && !isSet(env['CI']) && !isJson;
-  const hasColours = !isSet(env['NO_COLOR']) && (isInteractive || isSet(env['FORCE_COLOR']));
+  const forced = env['FORCE_COLOR'];
+  const isForced = forced === undefined || forced === '' ? isInteractive : isSet(forced);
+  // Whatever its value (no-color.org); an empty one counts as absent.
+  const isPlain = (env['NO_COLOR'] ?? '') !== '';
+  const hasColours = !isPlain && isForced;
   const styled = (code: number, text: string): string =>
     hasColours ? `\u001b[${code}m${text}\u001b[0m` : text;
+  const width = (): number => {
+    const { columns = 0 } = stdout;
+    return columns > 0 ? columns : defaultWidth;
+  };
+  let drawnWidth = 0;
+  const redraw = (text: string): void => {
+    stdout.write(`${drawnWidth >= width() ? '\n' : '\r'}${text}\u001b[K`);
+    drawnWidth = displayWidth(text);
+  };
   return {
     isInteractive,
     isJson,
-    width: stdout.columns ?? 100,
-    line: (text = '') => void (isJson || stdout.write(`${text}\n`)),
+    get width() {
+      return width();
+    },
+    line: (text = '') => {
+      drawnWidth = 0;
+      if (!isJson) stdout.write(`${text}\n`);
+    },
     text: (piece) => void (isJson || stdout.write(withoutControls(piece))),
     note: (text) => void (isJson || stderr.write(`${text}\n`)),
-    redraw: (text) => void (isInteractive && stdout.write(`\r${text}\u001b[K`)),
+    redraw: (text) => (isInteractive ? redraw(text) : undefined),
     json: (value) => void (isJson && stdout.write(`${JSON.stringify(value)}\n`)),
     warn: (text) => void stderr.write(`${text}\n`),
     strong: (text) => styled(1, text),
@@ -67,7 +93,7 @@ export function createTerminal(source: TerminalSource, options: { readonly json?
   };
 }
 
-/** NO_COLOR and its like count when present and not empty; `0` and `false` switch FORCE_COLOR and CI off. */
+/** Present and not empty; `0` and `false` switch FORCE_COLOR and CI off. */
 function isSet(value: string | undefined): boolean {
   return value !== undefined && value !== '' && value !== '0' && value !== 'false';
 }

@@ -9,7 +9,7 @@ import type { CommandContext } from '../host.ts';
 import { listenForInterrupt } from '../interrupt.ts';
 import { planTraining } from '../plan-training.ts';
 import type { RunFlags } from '../run-config.ts';
-import { cacheFolderOf } from '../start-engine.ts';
+import { cacheFolderOf, findRate } from '../start-engine.ts';
 import { formatBytes, formatCount, formatFlops } from '../terminal/format.ts';
 import { formatTable } from '../terminal/table.ts';
 
@@ -30,9 +30,10 @@ export async function bench(flags: BenchFlags, context: CommandContext): Promise
     context,
   );
   const evaluation = { ...plan.config.evaluation, everySteps: null };
+  const matmulFlopsPerSecond = await findRate(context, { anew: true });
   const interrupt = listenForInterrupt(host.signals, { onFirst: () => {} });
   const trainer = createTrainer(
-    { ...plan.config, evaluation, output: null },
+    { ...plan.config, evaluation, output: null, tensorboard: false },
     { clock: { nowMs: () => host.nowMs() }, cacheFolder: cacheFolderOf(host.env), signal: interrupt.signal },
   );
   try {
@@ -43,7 +44,7 @@ export async function bench(flags: BenchFlags, context: CommandContext): Promise
       host,
       signal: interrupt.signal,
     });
-    show({ ...timed, ...decode, residentBytes: host.residentBytes() }, context);
+    show({ ...timed, ...decode, matmulFlopsPerSecond, residentBytes: host.residentBytes() }, context);
     return exitCodes.ok;
   } finally {
     interrupt[Symbol.dispose]();
@@ -93,14 +94,19 @@ async function timeDecoding(
   return { decodedPerSecond: (1000 * tokens) / (host.nowMs() - began) };
 }
 
-function show(
-  timed: StepTimes & { readonly decodedPerSecond: number; readonly residentBytes: number },
-  { terminal }: CommandContext,
-): void {
+interface Timed extends StepTimes {
+  readonly decodedPerSecond: number;
+  readonly matmulFlopsPerSecond: number | undefined;
+  readonly residentBytes: number;
+}
+
+function show(timed: Timed, { terminal }: CommandContext): void {
   const { start, stepMs, decodedPerSecond, tensors, tensorBytes, residentBytes } = timed;
   const { parameters, activeParameters, tokensPerStep, flopsPerStep } = start;
   const tokensPerSecond = (1000 * tokensPerStep) / stepMs;
   const flopsPerSecond = (1000 * flopsPerStep) / stepMs;
+  const { matmulFlopsPerSecond = NaN } = timed;
+  const mfu = flopsPerSecond / matmulFlopsPerSecond;
   terminal.json({
     event: 'bench',
     parameters,
@@ -110,6 +116,8 @@ function show(
     stepMs,
     tokensPerSecond,
     flopsPerSecond,
+    matmulFlopsPerSecond,
+    mfu,
     decodedPerSecond,
     tensors,
     tensorBytes,
@@ -119,6 +127,7 @@ function show(
     ['parameters (active)', `${formatCount(parameters)} (${formatCount(activeParameters)})`],
     ['training step', `${stepMs.toFixed(1)} ms for ${tokensPerStep} tokens`],
     ['training', `${formatCount(tokensPerSecond)} tok/s, ${formatFlops(flopsPerSecond)}/s`],
+    ['matrix products alone (MFU)', `${formatFlops(matmulFlopsPerSecond)}/s (${(100 * mfu).toFixed(0)} %)`],
     ['greedy decoding, one sequence', `${decodedPerSecond.toFixed(1)} tok/s`],
     ['tensors after a step', `${tensors}, ${formatBytes(tensorBytes)}`],
     ['memory of the process', formatBytes(residentBytes)],

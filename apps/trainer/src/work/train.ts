@@ -14,7 +14,7 @@ import { planTraining } from '../plan-training.ts';
 import type { TrainFlags, TrainingPlan } from '../plan-training.ts';
 import { writeRunFile } from '../run-file.ts';
 import { createRunReport } from '../run-report.ts';
-import { cacheFolderOf } from '../start-engine.ts';
+import { cacheFolderOf, findRate } from '../start-engine.ts';
 
 /** Tokens of the sample at the end. */
 const sampleTokens = 96;
@@ -24,11 +24,18 @@ export async function train(flags: TrainFlags, context: CommandContext): Promise
   const plan = await planTraining(flags, context);
   if (plan.finished !== undefined) return showFinished(plan.finished, context);
   const { host, terminal } = context;
-  const report = createRunReport(terminal, { nowMs: () => host.nowMs() });
+  const report = createRunReport(terminal, {
+    nowMs: () => host.nowMs(),
+    name: plan.config.name,
+    everySteps: flags.logSteps,
+  });
   const interrupt = listenForInterrupt(host.signals, {
     onFirst: () => report.note('stopping after this step; Ctrl-C again stops at once, without saving'),
   });
-  const trainer = createTrainer(plan.config, trainerOptions(plan, context, interrupt));
+  const trainer = createTrainer(plan.config, {
+    ...trainerOptions(plan, context, interrupt),
+    matmulFlopsPerSecond: await findRate(context),
+  });
   try {
     const reason = await runTrainer(trainer, { plan, context, report });
     if (reason === 'aborted') return tellHowToResume(plan, context);
@@ -55,6 +62,7 @@ function trainerOptions(plan: TrainingPlan, { host }: CommandContext, interrupt:
     cacheFolder: cacheFolderOf(host.env),
     signal: interrupt.signal,
     existing: plan.existing,
+    wallTimeMs: () => host.wallTimeMs(),
     residentBytes: () => host.residentBytes(),
   };
 }
