@@ -1,0 +1,52 @@
+/** @file The README's table of metrics says what is written, no more and no less. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+import { createEngine } from '@moebius/tensor';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+
+import { createWorkplace, runToEnd, smallConfig, smallOptions } from './small-run.ts';
+import type { Workplace } from './small-run.ts';
+
+const readme = readFileSync(join(import.meta.dirname, '../README.md'), 'utf8');
+
+let place: Workplace;
+beforeAll(async () => {
+  await createEngine();
+  place = await createWorkplace();
+});
+afterAll(() => place.remove());
+
+/** Keys and the event each is of, from the table below a heading. */
+function tableBelow(heading: string): { readonly [key: string]: string } {
+  const section = readme.split(`\n${heading}\n`)[1]?.split('\n## ')[0] ?? '';
+  const rows = [...section.matchAll(/^\| `([^`]+)` \| ([^|]+) \|/gm)];
+  return Object.fromEntries(rows.map(([, key = '', event = '']) => [key, event.trim()]));
+}
+
+/** Which event a record is of. */
+function eventOf(record: object): string {
+  if ('train/loss' in record) return 'step';
+  return 'eval/loss' in record ? 'evaluate' : 'end';
+}
+
+describe('metrics.jsonl', () => {
+  it('has the keys of the README, each in the records of its event', async () => {
+    const output = place.freshOutput();
+    let now = 0;
+    const options = smallOptions(place, {
+      clock: { nowMs: () => ++now },
+      matmulFlopsPerSecond: 1e12,
+      residentBytes: () => 1,
+    });
+    const evaluation = { everySteps: 1, tokens: 100, finalTokens: 100 };
+    await runToEnd(smallConfig(place, { output, evaluation, duration: { steps: 2 } }), options);
+    const lines = readFileSync(join(output, 'metrics.jsonl'), 'utf8').trim().split('\n');
+    const written: { [key: string]: string } = { step: 'every event' };
+    for (const record of lines.map((line) => JSON.parse(line) as object)) {
+      expect(record).toHaveProperty('step');
+      for (const key of Object.keys(record)) if (key !== 'step') written[key] = eventOf(record);
+    }
+    expect(tableBelow('## metrics.jsonl')).toEqual(written);
+  });
+});
