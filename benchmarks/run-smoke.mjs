@@ -5,6 +5,7 @@ const folder = new URL('.', import.meta.url);
 for (const name of [
   'fine-tune',
   'capacity-planning',
+  'data-pipeline',
   'kernels',
   'language-model',
   'memory',
@@ -12,6 +13,7 @@ for (const name of [
   'optimizers',
   'profile',
   'reference-ablation',
+  'trainer-overhead',
   'wasm-smoke',
 ]) {
   const began = performance.now();

@@ -42,7 +42,10 @@ const prefix = 'events.out.tfevents.';
  * @example
  * ```ts
  * const tensorboard = createTensorBoardCallback({ folder: 'runs/mine/tensorboard', wallTimeMs: () => Date.now() });
- * const trainer = createTrainer(config, { clock, callbacks: [tensorboard] });
+ * const trainer = createTrainer(
+ *   { model: 'configs/small', duration: { steps: 100 } },
+ *   { clock: { nowMs: () => performance.now() }, callbacks: [tensorboard] },
+ * );
  * ```
  */
 export function createTensorBoardCallback(options: TensorBoardOptions): Callback {

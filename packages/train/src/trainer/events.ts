@@ -68,6 +68,8 @@ export interface StepEvent {
   /** Global gradient norm before clipping. */
   readonly gradientNorm: number;
   readonly stepMs: number;
+  /** Time since training began, over all sessions: steps, evaluations, saving, and whatever the consumer did. */
+  readonly elapsedMs: number;
   readonly tokensPerSecond: number;
   /** The model's operations (`flopsPerStep`) per second of the step. */
   readonly flopsPerSecond: number;

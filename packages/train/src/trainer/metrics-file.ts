@@ -15,6 +15,8 @@ declare module '@moebius/core' {
     'train/total_loss': number;
     /** Auxiliary losses by name, without coefficients. */
     'train/aux': { readonly [name: string]: number };
+    /** Time since training began, over all sessions, up to the end of this step. */
+    'train/elapsed_ms': number;
     /** The model's operations per second of the step: forward and backward, attention and head included. */
     'train/flops_per_second': number;
     /** Model FLOP utilisation: `train/flops_per_second` over the machine's measured matmul rate. */
@@ -87,6 +89,7 @@ export function recordOf(event: TrainEvent): MetricRecord | undefined {
         'train/fraction': event.fraction,
         'train/tokens_per_second': event.tokensPerSecond,
         'train/step_ms': event.stepMs,
+        'train/elapsed_ms': event.elapsedMs,
         'train/flops_per_second': event.flopsPerSecond,
         ...(event.mfu === undefined ? {} : { 'train/mfu': event.mfu }),
         'routing/layers': event.routing,

@@ -198,6 +198,7 @@ async function takeStep(session: Session, loop: Loop): Promise<StepEvent | SkipE
     learningRate,
     gradientNorm: outcome.gradientNorm,
     stepMs,
+    elapsedMs: session.progress.elapsedMs,
     tokensPerSecond: (1000 * outcome.tokens) / stepMs,
     ...arithmeticRate(session, stepMs),
     remainingMs: remainingMs(session, loop),
