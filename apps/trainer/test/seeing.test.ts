@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
+import type { SkipEvent } from '@moebius/train';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { exitMeanings } from '../src/exit-codes.ts';
@@ -10,6 +11,19 @@ import { runHere } from './in-process.ts';
 import type { Shown, Surroundings } from './in-process.ts';
 
 const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+
+/** Every field of the event; the type says so. */
+const skip: Required<SkipEvent> = {
+  kind: 'skip',
+  step: 3,
+  fraction: 0.5,
+  reason: 'cross-entropy',
+  layer: null,
+  parameter: null,
+  inRow: 1,
+  total: 1,
+  stepMs: 1,
+};
 
 let folder = '';
 let told: ReturnType<typeof parseEvents> = [];
@@ -60,8 +74,10 @@ describe('train --json', () => {
     const [{ event, ...fields } = { event: '' }] = parseEvents(out);
     expect(event).toBe('error');
     expect(Object.keys(fields)).toEqual(documented['error']);
-    // Tested where a run is stopped (training.test.ts), and slow to bring about: a kept recipe.
-    const known = new Set([...told.map((one) => one.event), 'error', 'interrupted', 'cached']);
+    const { kind: _kind, ...skipped } = skip;
+    expect(Object.keys(skipped).toSorted()).toEqual(documented['skip']?.toSorted());
+    // Others bring these about: runs that are stopped, that meet numbers that are not finite, and kept recipes.
+    const known = new Set([...told.map((one) => one.event), 'error', 'interrupted', 'cached', 'skip']);
     expect(Object.keys(documented).toSorted()).toEqual([...known].toSorted());
   });
   it('tells the same numbers as the metrics file', () => {

@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { createEngine } from '@moebius/tensor';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
+import type { SkipEvent } from '../src/index.ts';
+import { recordOf } from '../src/trainer/metrics-file.ts';
 import { createWorkplace, runToEnd, smallConfig, smallOptions } from './small-run.ts';
 import type { Workplace } from './small-run.ts';
 
@@ -24,8 +26,22 @@ function tableBelow(heading: string): { readonly [key: string]: string } {
   return Object.fromEntries(rows.map(([, key = '', event = '']) => [key, event.trim()]));
 }
 
+/** Slow to bring about in a run; its fields are all there is. */
+const skip: SkipEvent = {
+  kind: 'skip',
+  step: 3,
+  fraction: 0.5,
+  reason: 'cross-entropy',
+  layer: null,
+  parameter: null,
+  inRow: 1,
+  total: 1,
+  stepMs: 1,
+};
+
 /** Which event a record is of. */
 function eventOf(record: object): string {
+  if ('train/skipped_steps' in record) return 'skip';
   if ('train/loss' in record) return 'step';
   return 'eval/loss' in record ? 'evaluate' : 'end';
 }
@@ -42,11 +58,17 @@ describe('metrics.jsonl', () => {
     const evaluation = { everySteps: 1, tokens: 100, finalTokens: 100 };
     await runToEnd(smallConfig(place, { output, evaluation, duration: { steps: 2 } }), options);
     const lines = readFileSync(join(output, 'metrics.jsonl'), 'utf8').trim().split('\n');
-    const written: { [key: string]: string } = { step: 'every event' };
-    for (const record of lines.map((line) => JSON.parse(line) as object)) {
-      expect(record).toHaveProperty('step');
-      for (const key of Object.keys(record)) if (key !== 'step') written[key] = eventOf(record);
+    const records = [...lines.map((line) => JSON.parse(line) as object), recordOf(skip)!];
+    const written: { [key: string]: string } = {};
+    for (const record of records) {
+      const { step, ...metrics } = record as { readonly step?: number };
+      expect(Number.isInteger(step)).toBe(true);
+      for (const key of Object.keys(metrics)) {
+        const events = (written[key] ?? '').split(', ').filter((event) => event !== '');
+        written[key] = [...new Set([...events, eventOf(record)])].join(', ');
+      }
     }
+    written['step'] = 'every event';
     expect(tableBelow('## metrics.jsonl')).toEqual(written);
   });
 });

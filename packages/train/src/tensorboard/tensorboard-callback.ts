@@ -64,6 +64,7 @@ export function createTensorBoardCallback(options: TensorBoardOptions): Callback
       await append(file, options, describeStart(event, config));
     },
     onStep: show,
+    onSkip: show,
     onEvaluate: show,
     onEnd: show,
   });
