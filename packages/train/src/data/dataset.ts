@@ -81,16 +81,17 @@ export async function prepareDataset(options: DatasetOptions): Promise<Dataset> 
 export async function* prepareDatasetInStages(
   options: DatasetOptions,
 ): AsyncGenerator<DatasetStage, Dataset, void> {
-  return yield* prepareSplitInStages(await readSplit(options), options);
+  const split = await readSplit(options);
+  return yield* prepareSplitInStages({ ...split, replay: await readReplay(options) }, options);
 }
 
 /**
  * Prepares documents that were read and split before; otherwise as {@link prepareDatasetInStages}, with the same cache.
  *
- * @param split - what to train and to measure on
+ * @param split - what to train and to measure on, and perhaps what to mix in
  */
 export async function* prepareSplitInStages(
-  split: DocumentSplit,
+  split: DocumentSplit & { readonly replay?: readonly TextDocument[] | undefined },
   options: Pick<DatasetOptions, 'tokenizer' | 'cacheFolder'>,
 ): AsyncGenerator<DatasetStage, Dataset, void> {
   const { cacheFolder } = options;
@@ -101,7 +102,8 @@ export async function* prepareSplitInStages(
   yield { stage: 'tokenizer', detail: `${tokenizer.vocabularySize} tokens` };
   const training = await prepareShard(split.training, { tokenizer, cacheFolder });
   const heldOut = await prepareShard(split.heldOut, { tokenizer, cacheFolder });
-  const replay = await prepareReplay(options, tokenizer);
+  const replay =
+    split.replay === undefined ? undefined : await prepareShard(split.replay, { tokenizer, cacheFolder });
   const mixed = replay === undefined ? '' : `, ${replay.tokens.length} to mix in`;
   yield {
     stage: 'shards',
@@ -111,13 +113,12 @@ export async function* prepareSplitInStages(
 }
 
 /** The text to mix in, without what its own split holds out: a model that was trained on the rest can still be measured on it. */
-async function prepareReplay(options: DatasetOptions, tokenizer: Tokenizer): Promise<TokenShard | undefined> {
+async function readReplay(options: DatasetOptions): Promise<readonly TextDocument[] | undefined> {
   const { replay, heldOutFraction, splitSeed: seed, cacheFolder, download } = options;
   if (replay === undefined) return undefined;
   const source = download === undefined ? { cacheFolder } : { cacheFolder, download };
   const documents = await readTextSource(replay.source, source);
-  const { training } = splitDocuments(documents, { heldOutFraction, seed });
-  return prepareShard(training, { tokenizer, cacheFolder });
+  return splitDocuments(documents, { heldOutFraction, seed }).training;
 }
 
 /** The documents to train on and to measure on. */
