@@ -45,7 +45,9 @@ describe('config print', () => {
     expect(status).toBe(0);
     expect(out).toMatch(/^optimizer\.learningRate +0\.004 +# Peak learning rate/m);
     expect(out).toMatch(/^model\.num_experts +4 +# E: experts/m);
-    expect(out).toMatch(/^optimizer\.noDecay\.0 +"norm" +# Parameters whose name/m);
+    write('plugins.json', { ...good, plugins: ['./p.mjs'] });
+    const withList = await config(['print', '--config', 'plugins.json']);
+    expect(withList.out).toMatch(/^plugins\.0 +"\.\/p\.mjs" +# Modules to load/m);
     expect(out).not.toContain('\u001b');
   });
   it('leaves meanings out where a terminal has no room, and never writes past its edge for them', async () => {
