@@ -57,7 +57,9 @@ const scratch = mkdtempSync(join(tmpdir(), 'moebius-overhead-'));
 const release = smoke ? () => undefined : takeBenchmarkLock();
 try {
   const engine = await createEngine();
-  const config = parseTrainConfig(JSON.parse(runCommand(['config', 'print', '--recipe', recipe], false)));
+  const config = parseTrainConfig(
+    JSON.parse(runCommand(['config', 'print', '--recipe', recipe, '--json'], false)),
+  );
   const samplerMs = await timeSampler(config);
   const samples: Record<string, Sample[]> = {};
   for (let round = 0; round < (smoke ? 1 : Math.ceil(rounds / 3)); round++) {
