@@ -6,8 +6,8 @@
  *
  * Letters: `T` tokens = B·S · `D` model width.
  */
-import type { Task } from '@moebius/core';
-import type { BalanceLoss, GateObservation, RouteStats } from '@moebius/routing';
+import type { Rng, Task } from '@moebius/core';
+import type { BalanceLoss, GateObservation, RouterPhase, RouteStats } from '@moebius/routing';
 import type { KvCache, RotaryTable, Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
 
 /** Tensors that blocks offer to later blocks, by name; float32 `[T, D]`. */
@@ -30,11 +30,19 @@ export interface ForwardPass {
   readonly hostPositions: Int32Array;
   /** Rotary angles, at least as long as the largest position. */
   readonly table: RotaryTable;
+  /** Int32Array `[T]`, token ids; never written. */
+  readonly ids: Int32Array;
+  /** Uint8Array `[T]`, 0 for padding that is not routed; absent: all tokens are. */
+  readonly mask?: Uint8Array;
+  /** What the pass is for: routers draw random numbers in `train` only. */
+  readonly phase: RouterPhase;
+  /** Of this pass; a layer forks its own by its index. Absent: nothing is random. */
+  readonly rng?: Rng;
   /** Whether `saved` is wanted. */
   readonly training: boolean;
   /** Where keys and values are kept during generation, or null. */
   readonly cache: KvCache | null;
-  /** Called once per sparse layer with what its gate decided; tensors are borrowed for the call. */
+  /** Called once per sparse layer that routes pairs with what its gate decided; tensors are borrowed for the call. */
   observe(layer: number, observation: GateObservation): void;
 }
 

@@ -8,6 +8,7 @@
  */
 import { createFaultList, type FaultList } from './config-faults.ts';
 import { familyOf, supportedModelTypes } from './family.ts';
+import { type ModelExtension, readExtension } from './model-extension.ts';
 
 /** The configuration of a decoder language model. Keys are those of Hugging Face's config.json. */
 export interface ModelConfig {
@@ -61,6 +62,8 @@ export interface ModelConfig {
   readonly eos_token_id: number | readonly number[] | null;
   /** Padding token, or null. */
   readonly pad_token_id: number | null;
+  /** Routers and kinds of experts that are not the family's own, by name; Hugging Face ignores it. */
+  readonly moebius?: ModelExtension;
 }
 
 // Hostile files: the largest published model is 10x below each limit; beyond it an allocation would be the first sign.
@@ -104,12 +107,14 @@ export function parseModelConfig(value: unknown, subject = 'config.json'): Model
       'other families cannot be read',
     );
   }
+  const moebius = readExtension(faults);
   const config: ModelConfig = {
     model_type: 'qwen3_moe',
     ...readSizes(faults),
     ...readExperts(faults),
     ...readNumerics(faults),
     ...readTokens(faults),
+    ...(moebius === undefined ? {} : { moebius }),
   };
   refuseUnsupported(faults);
   if (faults.none()) checkRelations(faults, config);

@@ -9,21 +9,33 @@
  * Letters: `B` batch · `S` sequence · `D` model width · `F` expert width · `E` experts · `K` top-k · `H` query heads ·
  * `J` key/value heads · `C` head width · `V` vocabulary · `L` layers.
  */
+import type { ExpertKind, Router } from '@moebius/routing';
+import { countExpertParameters } from '@moebius/routing';
+
 import { isSparseLayer, type ModelConfig } from './config.ts';
+import { type ModelParts, type PartsChoice, resolveParts } from './model-parts.ts';
 
 const floatBytes = 4;
 
-/** How many parameters the model has. A tied head is counted once. */
-export function countParameters(config: ModelConfig): number {
-  return sumParameters(config, config.num_experts);
+/**
+ * How many parameters the model has. A tied head is counted once.
+ *
+ * @param config - the model
+ * @param choice - routers and kinds of experts, when they are not the family's own
+ */
+export function countParameters(config: ModelConfig, choice: PartsChoice = {}): number {
+  return sumParameters(config, config.num_experts) + extraWeights(config, choice, 'all');
 }
 
 /**
  * How many parameters one token touches: of each sparse layer its router and `num_experts_per_tok` experts.
  * Both embeddings are included, as in the published "A3B" style counts.
+ *
+ * @param config - the model
+ * @param choice - routers and kinds of experts, when they are not the family's own; of these the mean is taken
  */
-export function countActiveParameters(config: ModelConfig): number {
-  return sumParameters(config, config.num_experts_per_tok);
+export function countActiveParameters(config: ModelConfig, choice: PartsChoice = {}): number {
+  return sumParameters(config, config.num_experts_per_tok) + extraWeights(config, choice, 'active');
 }
 
 /** What {@link estimateFlops} is asked for. */
@@ -53,13 +65,18 @@ export interface FlopsEstimate {
  *
  * @param config - the model
  * @param query - batch, new tokens per sequence and cached tokens
+ * @param choice - as for {@link countActiveParameters}; a weight is taken to cost two operations a token
  */
-export function estimateFlops(config: ModelConfig, query: FlopsQuery): FlopsEstimate {
+export function estimateFlops(
+  config: ModelConfig,
+  query: FlopsQuery,
+  choice: PartsChoice = {},
+): FlopsEstimate {
   const { batch = 1, sequence, past = 0 } = query;
   const tokens = batch * sequence;
   const visiblePairs = batch * (sequence * past + (sequence * (sequence + 1)) / 2);
   const attentionPerPair = 4 * config.num_attention_heads * config.head_dim;
-  const weights = matrixWeights(config, config.num_experts_per_tok);
+  const weights = matrixWeights(config, config.num_experts_per_tok) + extraWeights(config, choice, 'active');
   const forward = 2 * tokens * weights + config.num_hidden_layers * attentionPerPair * visiblePairs;
   return {
     forward,
@@ -102,11 +119,16 @@ export interface BytesEstimate {
  *
  * @param config - the model
  * @param query - batch and sequence
+ * @param choice - as for {@link countParameters}; activations stay those of the family's own parts
  */
-export function estimateBytes(config: ModelConfig, query: BytesQuery): BytesEstimate {
+export function estimateBytes(
+  config: ModelConfig,
+  query: BytesQuery,
+  choice: PartsChoice = {},
+): BytesEstimate {
   const { batch = 1, sequence } = query;
   const tokens = batch * sequence;
-  const parameters = floatBytes * countParameters(config);
+  const parameters = floatBytes * countParameters(config, choice);
   const logits = 2 * floatBytes * tokens * config.vocab_size;
   const activations = tokens * savedBytesPerToken(config) + planBytes(config, tokens);
   const keyWidth = config.num_key_value_heads * config.head_dim;
@@ -147,6 +169,38 @@ function layerWeights(config: ModelConfig, experts: number): number {
   const moe = sparse * width * (config.num_experts + 3 * experts * config.moe_intermediate_size);
   const dense = (layers - sparse) * 3 * width * config.intermediate_size;
   return attention + moe + dense;
+}
+
+/**
+ * Weights that other routers and kinds of experts have beyond the family's own: of all experts, or of as many as the
+ * router gives a token.
+ */
+function extraWeights(config: ModelConfig, choice: PartsChoice, which: 'all' | 'active'): number {
+  if (choice.router === undefined && choice.experts === undefined && config.moebius === undefined) return 0;
+  const parts: ModelParts = resolveParts(config, choice);
+  const usual = config.num_experts * config.hidden_size;
+  return parts.routers.reduce((sum, router, layer) => {
+    if (router === null) return sum;
+    const kinds = parts.experts[layer] ?? [];
+    const experts = which === 'all' ? config.num_experts : router.topK;
+    const before = which === 'all' ? config.num_experts : config.num_experts_per_tok;
+    const own = Math.round(experts * meanExpertWeights(config, kinds));
+    const gated = 3 * before * config.moe_intermediate_size * config.hidden_size;
+    return sum + routerWeights(config, router) - usual + own - gated;
+  }, 0);
+}
+
+function routerWeights(config: ModelConfig, router: Router): number {
+  return Object.values(router.parameterShapes(config.hidden_size)).reduce(
+    (sum, shape) => sum + shape.reduce((size, axis) => size * axis, 1),
+    0,
+  );
+}
+
+function meanExpertWeights(config: ModelConfig, kinds: readonly ExpertKind[]): number {
+  const size = { modelWidth: config.hidden_size, hiddenWidth: config.moe_intermediate_size };
+  const total = kinds.reduce((sum, kind) => sum + countExpertParameters(kind, size), 0);
+  return total / Math.max(1, kinds.length);
 }
 
 function countSparseLayers(config: ModelConfig): number {

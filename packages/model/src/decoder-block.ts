@@ -1,13 +1,20 @@
 /**
  * @file The blocks of a plain pre-norm decoder: attention, then a dense or a sparse feed-forward.
  *
- * Weights are read from the parameter store at the start of each pass and borrowed for its length. These blocks use
- * and offer no taps.
+ * Weights are read from the parameter store at the start of each pass and borrowed for its length. Taps are
+ * those of routers.
  *
  * Letters: `T` tokens · `D` model width.
  */
 import { MoebiusError, type Task } from '@moebius/core';
-import type { ExpertExecutor, ExpertSource, GateConfig } from '@moebius/routing';
+import type {
+  ExpertExecutor,
+  ExpertKind,
+  ExpertSource,
+  GateConfig,
+  Router,
+  RouterBuffers,
+} from '@moebius/routing';
 import { add, disposeTree, rmsNormBackward, rmsNormForward, routedBlock, runOp } from '@moebius/tensor';
 import type {
   GatedWeights,
@@ -25,11 +32,20 @@ import {
   type AttentionWeights,
   takeAttentionBackward,
 } from './attention-block.ts';
-import type { Block, BlockInputGradient, BlockOutput, ForwardPass, ParameterGradients } from './block.ts';
+import type {
+  Block,
+  BlockInputGradient,
+  BlockOutput,
+  ForwardPass,
+  ParameterGradients,
+  Taps,
+} from './block.ts';
 import type { ModelConfig } from './config.ts';
 import { type DenseBlockSaved, denseBlockForward, takeDenseBackward } from './dense-block.ts';
 import { familyOf, type FeedForwardNames, type LayerNames } from './family.ts';
-import { type MoeGradients, type MoeLayer, type MoeSaved, moeForward, takeMoeBackward } from './moe-block.ts';
+import { type MoeLayer, type MoeSaved, moeForward, takeMoeBackward } from './moe-block.ts';
+import type { RouterState } from './router-state.ts';
+import { createSparseNames, readParts } from './sparse-names.ts';
 
 /** What a decoder block is made of. */
 export interface DecoderBlockParts {
@@ -51,6 +67,12 @@ export interface SparseBlockParts extends DecoderBlockParts {
   readonly executor: ExpertExecutor;
   /** Run resident experts without the executor during generation. */
   readonly direct: boolean;
+  /** How tokens choose experts. */
+  readonly router: Router;
+  /** Of every router of the model; read at each pass. */
+  readonly routerState: RouterState;
+  /** The kind of each expert. */
+  readonly kinds: readonly ExpertKind[];
 }
 
 interface DenseSaved {
@@ -111,38 +133,35 @@ export function createDenseBlock(parts: DecoderBlockParts): Block {
 /**
  * A layer that routes to experts.
  *
- * @param parts - configuration, weights, place, experts and executor
+ * @param parts - configuration, weights, place, router, experts and executor
  */
 export function createSparseBlock(parts: SparseBlockParts): Block {
-  const { config, parameters, layer, place, experts, executor, direct } = parts;
-  const family = familyOf(config);
-  const own = family.names.layer(layer);
-  const router = family.names.router(layer);
-  const expertNames = Array.from({ length: config.num_experts }, (_, expert) =>
-    family.names.expert(layer, expert),
-  );
-  const moeLayer: MoeLayer = { layer, place, gate: family.gate(config), experts, executor };
-  const fused = direct && isPlainSoftmax(moeLayer.gate);
+  const { config, parameters, layer, place, experts, executor, direct, router } = parts;
+  const names = createSparseNames(parts);
+  const { own } = names;
+  const buffers = (): RouterBuffers => parts.routerState.buffers(layer);
+  const moeLayer: MoeLayer = { layer, place, router, buffers, experts, executor };
+  const fused = direct ? fusedGate(router, parts.kinds) : null;
   return {
-    *forward({ x }, pass): Task<BlockOutput> {
+    *forward({ x, taps }, pass): Task<BlockOutput> {
       const attended = attend(x, own, { ...parts, pass });
       const weight = parameters.read(own.postAttentionNorm) as Tensor1D;
-      if (fused && pass.cache !== null) {
-        return inferRouted(attended.value, moeLayer, {
+      if (fused !== null && pass.cache !== null && pass.mask === undefined) {
+        return inferRouted(attended.value, fused, {
           norm: weight,
-          router: parameters.read(router) as Tensor2D,
-          experts: expertNames.map((names) => readMatrices(parameters, names)),
+          router: names.readRouter()['weight'] as Tensor2D,
+          experts: names.experts.map((ids) => readParts(parameters, ids) as unknown as GatedWeights),
           epsilon: config.rms_norm_eps,
         });
       }
       const norm = rmsNormForward(attended.value, weight, { epsilon: config.rms_norm_eps });
       try {
-        const input = { routed: norm.value, shared: norm.value, router: parameters.read(router) as Tensor2D };
+        const input = { routed: norm.value, shared: norm.value, router: names.readRouter(), taps };
         const moe = yield* moeForward(input, moeLayer, pass);
         const y = add<Tensor2D>(attended.value, moe.y);
         moe.y.dispose();
         const saved: SparseSaved = { attention: attended.saved, norm: norm.saved, moe: moe.saved };
-        return { y, taps: {}, saved: keepWhenTraining(saved, pass) };
+        return { y, taps: moe.taps, saved: keepWhenTraining(saved, pass) };
       } catch (error) {
         disposeTree([attended.saved, norm.saved]);
         throw error;
@@ -150,27 +169,29 @@ export function createSparseBlock(parts: SparseBlockParts): Block {
         disposeTree([attended.value, norm.value]);
       }
     },
-    *takeBackward(saved, { dy }, pass): Task<BlockInputGradient> {
+    *takeBackward(saved, { dy, dtaps }, pass): Task<BlockInputGradient> {
       const { attention, norm, moe } = saved as SparseSaved;
       try {
         if (moe === null) throw notTraining();
-        const routed = yield* takeMoeBackward(moe, dy, { layer: moeLayer, pass });
+        const routed = yield* takeMoeBackward(moe, dy, { layer: moeLayer, pass, dtaps });
         const { dx, dweight } = runOp('sparseBlock.norm', () => {
           const gradient = rmsNormBackward(norm, routed.drouted);
           return { dx: add<Tensor2D>(dy, gradient.dx), dweight: gradient.dweight };
         });
         routed.drouted.dispose();
-        const gradients = {
-          [own.postAttentionNorm]: dweight,
-          [router]: routed.drouter,
-          ...namedExperts(expertNames, routed),
-        };
-        return attentionGradient(attention, dx, { own, gradients });
+        const gradients = { [own.postAttentionNorm]: dweight, ...names.gradients(routed) };
+        return attentionGradient(attention, dx, { own, gradients, dtaps: routed.dtaps });
       } finally {
         disposeTree(saved);
       }
     },
   };
+}
+
+/** The gate of a router, when one inference kernel knows it together with these experts. */
+function fusedGate({ gate }: Router, kinds: readonly ExpertKind[]): GateConfig | null {
+  if (gate === undefined || !isPlainSoftmax(gate)) return null;
+  return kinds.every(({ name }) => name === 'gated-silu') ? gate : null;
 }
 
 /** Whether one inference kernel knows this gate: a softmax over all experts, then top-k. */
@@ -187,7 +208,7 @@ function isPlainSoftmax(gate: GateConfig): boolean {
 /** Norm, gate, experts and residual in one operation, with nothing saved; `x_TD` is taken. */
 function inferRouted(
   x_TD: Tensor2D,
-  { gate }: MoeLayer,
+  gate: GateConfig,
   weights: RoutedBlockWeights & { readonly epsilon: number },
 ): BlockOutput {
   try {
@@ -238,9 +259,9 @@ function keepWhenTraining<S>(saved: S, pass: ForwardPass): S | null {
 function attentionGradient(
   saved: AttentionBlockSaved | null,
   dx_TD: Tensor2D,
-  rest: { readonly own: LayerNames; readonly gradients: ParameterGradients },
+  rest: { readonly own: LayerNames; readonly gradients: ParameterGradients; readonly dtaps?: Taps },
 ): BlockInputGradient {
-  const { own, gradients } = rest;
+  const { own, gradients, dtaps = {} } = rest;
   try {
     if (saved === null) throw notTraining();
     const { dx, weights } = takeAttentionBackward(saved, dx_TD);
@@ -253,9 +274,9 @@ function attentionGradient(
       [own.keyNorm]: weights.keyNorm,
       [own.output]: weights.output,
     };
-    return { dx, dtaps: {}, gradients: { ...gradients, ...named } };
+    return { dx, dtaps, gradients: { ...gradients, ...named } };
   } catch (error) {
-    disposeTree(gradients);
+    disposeTree([gradients, dtaps]);
     throw error;
   } finally {
     dx_TD.dispose();
@@ -279,18 +300,6 @@ export function readMatrices(parameters: ParameterStore, names: FeedForwardNames
 
 function namedMatrices(names: FeedForwardNames, matrices: GatedWeights): ParameterGradients {
   return { [names.gate]: matrices.gate, [names.up]: matrices.up, [names.down]: matrices.down };
-}
-
-function namedExperts(names: readonly FeedForwardNames[], { experts }: MoeGradients): ParameterGradients {
-  const gradients: { [id: string]: Tensor2D } = {};
-  for (const [expert, own] of names.entries()) {
-    const parts = experts[expert];
-    for (const part of ['gate', 'up', 'down'] as const) {
-      const gradient = parts?.[part];
-      if (gradient !== undefined) gradients[own[part]] = gradient as Tensor2D;
-    }
-  }
-  return gradients;
 }
 
 function notTraining(): MoebiusError {

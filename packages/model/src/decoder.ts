@@ -7,16 +7,22 @@
  * ```
  * Letters: `T` tokens = B·S · `D` model width · `V` vocabulary · `L` layers.
  */
-import { MoebiusError, type Task } from '@moebius/core';
-import { createLocalExecutor, createResidentSource, gatedExpert, loadBalanceLoss } from '@moebius/routing';
-import type { ExpertExecutor, ExpertSource, GateObservation } from '@moebius/routing';
-import { cloneTree, disposeTree, linearForward, runOp, tensor1d } from '@moebius/tensor';
+import { MoebiusError, type Rng, type Task } from '@moebius/core';
+import { createLocalExecutor, createResidentSource, loadBalanceLoss } from '@moebius/routing';
+import type {
+  ExpertExecutor,
+  ExpertKind,
+  ExpertSource,
+  GateObservation,
+  Router,
+  RouterPhase,
+} from '@moebius/routing';
+import { assertCount, cloneTree, disposeTree, linearForward, runOp, tensor1d } from '@moebius/tensor';
 import type { KvCache, ParameterStore, Tensor2D } from '@moebius/tensor';
 
 import type { Block, ParameterGradients } from './block.ts';
 import { isSparseLayer, type ModelConfig } from './config.ts';
-import { createDenseBlock, createSparseBlock, readMatrices } from './decoder-block.ts';
-import { familyOf } from './family.ts';
+import { createDenseBlock, createSparseBlock } from './decoder-block.ts';
 import {
   type BackwardOptions,
   headId,
@@ -28,7 +34,10 @@ import {
   type WeightedLoss,
 } from './loss.ts';
 import { defaultGeneration, type GenerationConfig } from './generation-config.ts';
+import { describeParts, type ModelParts, type PartsChoice, resolveParts } from './model-parts.ts';
 import { createRotaryHolder, planPositions, type RotaryHolder } from './rotary-holder.ts';
+import { createRouterState, type RouterState } from './router-state.ts';
+import { expertIds, readParts } from './sparse-names.ts';
 import { type Trunk, trunkForward, type TrunkOutput } from './trunk.ts';
 
 /** Sequences of token ids, one after the other, all of one length. */
@@ -37,6 +46,8 @@ export interface TokenBatch {
   readonly ids: Int32Array;
   /** B. Default 1. */
   readonly batch?: number;
+  /** Uint8Array `[T]`: 0 for padding, which is not routed and not in the balance losses. Only read. */
+  readonly mask?: Uint8Array;
 }
 
 /** Sequences with their next tokens. */
@@ -45,8 +56,16 @@ export interface TrainingBatch extends TokenBatch {
   readonly targets: Int32Array;
 }
 
+/** What a pass is for, where a router asks. */
+export interface PassOptions {
+  /** Default: `train` when what backward needs is kept, `prefill` or `decode` with a cache, else `evaluate`. */
+  readonly phase?: RouterPhase;
+  /** For this pass of this step: the same generator gives the same pass again. Not advanced. Absent: nothing is random. */
+  readonly rng?: Rng;
+}
+
 /** How {@link DecoderModel.forward} runs. */
-export interface ForwardOptions {
+export interface ForwardOptions extends PassOptions {
   /** Keep what backward needs. Default false. */
   readonly training?: boolean;
   /** Continue the sequences held in a cache; not together with `training`. */
@@ -56,7 +75,7 @@ export interface ForwardOptions {
 }
 
 /** How {@link DecoderModel.loss} runs. */
-export interface LossOptions {
+export interface LossOptions extends PassOptions {
   /** Keep what backward needs. Default true. */
   readonly training?: boolean;
   /**
@@ -80,6 +99,10 @@ export interface DecoderModel {
   readonly parameters: ParameterStore;
   /** Who runs the experts. */
   readonly executor: ExpertExecutor;
+  /** Routers and kinds of experts. */
+  readonly parts: ModelParts;
+  /** What routers keep beside trained tensors; `advance` it after each training step. */
+  readonly routerState: RouterState;
   /**
    * Hidden states after the last norm.
    *
@@ -109,7 +132,7 @@ export interface BlockContext {
   readonly parameters: ParameterStore;
   /** Layer index. */
   readonly layer: number;
-  /** Place among the sparse layers, from 0; -1 for a dense layer. */
+  /** Place among the layers that route pairs, from 0; -1 for any other layer. */
   readonly place: number;
   /** Where the layer's experts live. */
   readonly experts: ExpertSource | null;
@@ -117,10 +140,16 @@ export interface BlockContext {
   readonly executor: ExpertExecutor;
   /** Experts are in the parameter store and nobody asked for an executor: generation may run them directly. */
   readonly direct: boolean;
+  /** How tokens choose experts; null for a dense layer. */
+  readonly router: Router | null;
+  /** Of every router of the model. */
+  readonly routerState: RouterState;
+  /** The kind of each expert; empty for a dense layer. */
+  readonly kinds: readonly ExpertKind[];
 }
 
 /** What a model is made of. */
-export interface ModelOptions {
+export interface ModelOptions extends PartsChoice {
   /** A parsed configuration. */
   readonly config: ModelConfig;
   /** The weights, under the ids of {@link describeParameters}; the model takes them over. */
@@ -128,7 +157,9 @@ export interface ModelOptions {
   /** Who runs the experts. Default: the local executor. */
   readonly executor?: ExpertExecutor;
   /** Where experts live. Default: the parameter store. */
-  readonly experts?: ExpertSource;
+  readonly source?: ExpertSource;
+  /** First values of router buffers, by their names in a file. Default: as the routers say. */
+  readonly buffers?: { readonly [id: string]: Float32Array };
   /** What generation_config.json holds. Default: the special tokens of the configuration. */
   readonly generation?: GenerationConfig;
   /** Makes the block of one layer. Default {@link createDecoderBlock}. */
@@ -138,15 +169,30 @@ export interface ModelOptions {
 /**
  * Wires a decoder language model.
  *
- * @param options - configuration, weights, and who runs the experts
+ * @param options - configuration, weights, routers, kinds of experts, and who runs them
  * @returns the model; dispose it
- * @throws `configuration` when the executor cannot run pairs
+ * @throws `configuration` when the executor cannot run what a router gives, or when the configuration names parts that
+ * are not given
+ * @example
+ * ```ts
+ * import { createRng } from '@moebius/core';
+ * import { plainExpert } from '@moebius/routing';
+ *
+ * declare const config: ModelConfig;
+ * const parts = { experts: plainExpert({ activation: 'relu' }) };
+ * const parameters = initialiseParameters(config, createRng(1), parts);
+ * const model = createModel({ config, parameters, ...parts });
+ * ```
  */
 export function createModel(options: ModelOptions): DecoderModel {
-  const { config, parameters, executor = createLocalExecutor() } = options;
-  assertExecutor(executor);
-  const direct = options.executor === undefined && options.experts === undefined;
-  const trunk: Trunk = { config, parameters, blocks: createBlocks({ ...options, executor, direct }) };
+  const { parameters, executor = createLocalExecutor() } = options;
+  const parts = resolveParts(options.config, options);
+  const config = withParts(options.config, parts);
+  assertExecutor(executor, parts);
+  const routerState = createRouterState(config, parts, options.buffers);
+  const direct = options.executor === undefined && options.source === undefined;
+  const made = { ...options, config, parts, routerState, executor, direct };
+  const trunk: Trunk = { config, parameters, blocks: createBlocks(made) };
   const rotary = createRotaryHolder(config);
   const defaultBalance = defaultLosses(config);
   return {
@@ -154,6 +200,8 @@ export function createModel(options: ModelOptions): DecoderModel {
     generation: options.generation ?? defaultGeneration(config),
     parameters,
     executor,
+    parts,
+    routerState,
     forward: (input, settings = {}) => runForward(input, settings, { trunk, rotary }),
     logits: (hidden_TD) => headLogits(hidden_TD, trunk),
     *loss(input, settings = {}) {
@@ -162,11 +210,13 @@ export function createModel(options: ModelOptions): DecoderModel {
         balance: losses = defaultBalance,
         zLossCoefficient = 0,
         perToken = false,
+        ...pass
       } = settings;
       const recorder = recordLosses(losses);
       let forwarded: TrunkOutput;
       try {
-        forwarded = yield* runForward(input, { training, observe: recorder.observe }, { trunk, rotary });
+        const forwardOptions = { ...pass, training, observe: recorder.observe };
+        forwarded = yield* runForward(input, forwardOptions, { trunk, rotary });
       } catch (error) {
         recorder.dispose();
         throw error;
@@ -193,44 +243,69 @@ export function createModel(options: ModelOptions): DecoderModel {
  * @param context - the layer
  */
 export function createDecoderBlock(context: BlockContext): Block {
-  const { experts, ...parts } = context;
-  return experts === null ? createDenseBlock(parts) : createSparseBlock({ ...parts, experts });
+  const { experts, router, ...parts } = context;
+  if (experts === null || router === null) return createDenseBlock(parts);
+  return createSparseBlock({ ...parts, experts, router });
 }
 
 interface BlocksOptions extends ModelOptions {
   readonly executor: ExpertExecutor;
   readonly direct: boolean;
+  readonly parts: ModelParts;
+  readonly routerState: RouterState;
 }
 
 function createBlocks(options: BlocksOptions): Block[] {
-  const { config, parameters, executor, direct, createBlock = createDecoderBlock } = options;
+  const {
+    config,
+    parameters,
+    executor,
+    direct,
+    parts,
+    routerState,
+    createBlock = createDecoderBlock,
+  } = options;
   let place = 0;
   return Array.from({ length: config.num_hidden_layers }, (_, layer) => {
-    const sparse = isSparseLayer(config, layer);
-    const experts = sparse ? (options.experts ?? storeExperts(config, parameters)) : null;
-    const context = { config, parameters, layer, place: sparse ? place : -1, experts, executor, direct };
-    if (sparse) place += 1;
-    return createBlock(context);
+    const router = parts.routers[layer] ?? null;
+    const kinds = parts.experts[layer] ?? [];
+    const experts =
+      router === null ? null : (options.source ?? storeExperts(config, parameters, kinds, layer));
+    const observed = router?.route === 'pairs';
+    const own = { config, parameters, layer, place: observed ? place : -1, executor, direct };
+    if (observed) place += 1;
+    return createBlock({ ...own, router, routerState, kinds, experts });
   });
 }
 
-/** Experts that live in the parameter store. */
-function storeExperts(config: ModelConfig, parameters: ParameterStore): ExpertSource {
-  const { names } = familyOf(config);
-  const kind = gatedExpert();
-  return createResidentSource({
-    kinds: Array.from({ length: config.num_experts }, () => kind),
-    read: (layer, expert) => ({ ...readMatrices(parameters, names.expert(layer, expert)) }),
-  });
+/** Experts of one layer that live in the parameter store. */
+function storeExperts(
+  config: ModelConfig,
+  parameters: ParameterStore,
+  kinds: readonly ExpertKind[],
+  layer: number,
+): ExpertSource {
+  const ids = expertIds(config, layer, kinds);
+  return createResidentSource({ kinds, read: (_layer, expert) => readParts(parameters, ids[expert] ?? {}) });
 }
 
-function assertExecutor(executor: ExpertExecutor): void {
-  if (executor.accepts.includes('pairs')) return;
-  throw new MoebiusError({
-    code: 'configuration',
-    message: `executor "${executor.name}": must accept routes of kind pairs, got ${executor.accepts.join(', ')}`,
-    details: { executor: executor.name, accepts: [...executor.accepts] },
-  });
+/** The configuration, with the parts named that are not the family's own. */
+function withParts(config: ModelConfig, parts: ModelParts): ModelConfig {
+  const { moebius: _named, ...rest } = config;
+  const moebius = describeParts(config, parts);
+  if (moebius === undefined && config.moebius === undefined) return config;
+  return Object.freeze(moebius === undefined ? rest : { ...rest, moebius });
+}
+
+function assertExecutor(executor: ExpertExecutor, { routers }: ModelParts): void {
+  for (const [layer, router] of routers.entries()) {
+    if (router === null || executor.accepts.includes(router.route)) continue;
+    throw new MoebiusError({
+      code: 'configuration',
+      message: `layers[${layer}] executor "${executor.name}": must accept routes of kind ${router.route}, which router "${router.name}" gives, got ${executor.accepts.join(', ')} (pass an executor that does)`,
+      details: { layer, executor: executor.name, router: router.name, accepts: [...executor.accepts] },
+    });
+  }
 }
 
 function defaultLosses(config: ModelConfig): readonly WeightedLoss[] {
@@ -245,18 +320,31 @@ interface ForwardScope {
 
 function* runForward(input: TokenBatch, options: ForwardOptions, scope: ForwardScope): Task<TrunkOutput> {
   const { ids, batch = cacheBatch(options.cache) } = input;
-  const { training = false, cache = null, observe = () => undefined } = options;
+  const { training = false, cache = null, observe = () => undefined, rng } = options;
+  const { mask } = input;
   if (training && cache !== null) throw trainingWithCache();
+  if (mask !== undefined) assertCount(mask.length, ids.length, 'mask length');
+  const phase = options.phase ?? phaseOf(ids.length, { training, cache, batch });
   const lengths = cache === null ? new Int32Array(batch) : cache.lengths(0);
   const { positions, end } = planPositions(ids.length, lengths, scope.trunk.config);
   const table = cloneTree(scope.rotary.tableFor(end));
   const positions_T = tensor1d(positions, 'int32');
   try {
-    const shared = { batch, positions: positions_T, hostPositions: positions, table };
-    return yield* trunkForward(ids, scope.trunk, { ...shared, training, cache, observe });
+    const shared = { ids, batch, positions: positions_T, hostPositions: positions, table };
+    const asked = { phase, ...(rng === undefined ? {} : { rng }), ...(mask === undefined ? {} : { mask }) };
+    return yield* trunkForward(ids, scope.trunk, { ...shared, ...asked, training, cache, observe });
   } finally {
     disposeTree([positions_T, table]);
   }
+}
+
+function phaseOf(
+  tokens: number,
+  pass: { readonly training: boolean; readonly cache: KvCache | null; readonly batch: number },
+): RouterPhase {
+  if (pass.training) return 'train';
+  if (pass.cache === null) return 'evaluate';
+  return tokens > pass.batch ? 'prefill' : 'decode';
 }
 
 function cacheBatch(cache: KvCache | undefined): number {

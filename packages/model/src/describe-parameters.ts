@@ -7,8 +7,11 @@
  *
  * Letters: `D` model width · `F` feed-forward width · `E` experts · `V` vocabulary.
  */
+import { type ExpertKind, type InitialRequest, partShape, type Router } from '@moebius/routing';
+
 import { isSparseLayer, type ModelConfig } from './config.ts';
 import { familyOf, type FeedForwardNames, type ModelNames } from './family.ts';
+import { type ModelParts, type PartsChoice, resolveParts } from './model-parts.ts';
 
 /** One parameter of a model. */
 export interface ParameterDescription {
@@ -18,32 +21,50 @@ export interface ParameterDescription {
   readonly shape: readonly number[];
   /** Whether the file holds it transposed. */
   readonly transposed: boolean;
-  /** How it starts: ones, or normal with `initializer_range`. */
-  readonly role: 'norm' | 'embedding' | 'matrix';
+  /** How it starts: ones, normal with `initializer_range`, or zeros (`vector`); `buffer` is not trained. */
+  readonly role: 'norm' | 'embedding' | 'matrix' | 'vector' | 'buffer';
   /** What moves together: `embedding`, `layers.3`, `layers.3.experts.7`, `head`. */
   readonly unit: string;
+  /** First values of a plug-in's own making, instead of those of `role`. */
+  readonly initialise?: (request: InitialRequest) => Float32Array;
 }
 
 /**
  * Lists every parameter in a fixed order: embedding, layers from the first, last norm, head.
  *
  * @param config - the model
+ * @param choice - routers and kinds of experts, when they are not the family's own
  * @returns one description per tensor; a tied head is not listed
  */
-export function describeParameters(config: ModelConfig): readonly ParameterDescription[] {
+export function describeParameters(
+  config: ModelConfig,
+  choice: PartsChoice = {},
+): readonly ParameterDescription[] {
+  return describeTensors(config, resolveParts(config, choice));
+}
+
+/** {@link describeParameters} of parts that are already found. */
+export function describeTensors(config: ModelConfig, parts: ModelParts): readonly ParameterDescription[] {
   const { names } = familyOf(config);
   const { hidden_size: width, vocab_size: vocabulary } = config;
   const list: ParameterDescription[] = [
     matrix(names.embedding, [vocabulary, width], 'embedding', 'embedding'),
   ];
   for (let layer = 0; layer < config.num_hidden_layers; layer += 1)
-    list.push(...describeLayer(config, names, layer));
+    list.push(...describeLayer(config, { names, parts, layer }));
   list.push(norm(names.finalNorm, width, 'head'));
   if (!config.tie_word_embeddings) list.push(matrix(names.head, [vocabulary, width], 'head'));
   return list;
 }
 
-function describeLayer(config: ModelConfig, names: ModelNames, layer: number): ParameterDescription[] {
+interface LayerScope {
+  readonly names: ModelNames;
+  readonly parts: ModelParts;
+  readonly layer: number;
+}
+
+function describeLayer(config: ModelConfig, scope: LayerScope): ParameterDescription[] {
+  const { names, parts, layer } = scope;
   const { hidden_size: width, head_dim: head } = config;
   const unit = `layers.${layer}`;
   const own = names.layer(layer);
@@ -62,14 +83,68 @@ function describeLayer(config: ModelConfig, names: ModelNames, layer: number): P
   if (!isSparseLayer(config, layer)) {
     return [...attention, ...feedForward(names.dense(layer), [config.intermediate_size, width], unit)];
   }
-  const experts = Array.from({ length: config.num_experts }, (_, expert) =>
-    feedForward(
-      names.expert(layer, expert),
-      [config.moe_intermediate_size, width],
-      `${unit}.experts.${expert}`,
-    ),
+  const router = parts.routers[layer];
+  const routed = router == null ? [] : describeRouterTensors(config, scope, router);
+  const experts = (parts.experts[layer] ?? []).flatMap((kind, expert) =>
+    describeExpert(config, scope, { kind, expert }),
   );
-  return [...attention, matrix(names.router(layer), [config.num_experts, width], unit), ...experts.flat()];
+  return [...attention, ...routed, ...experts];
+}
+
+function describeRouterTensors(
+  config: ModelConfig,
+  { names, layer }: LayerScope,
+  router: Router,
+): ParameterDescription[] {
+  const { initialise } = router;
+  return Object.entries(router.parameterShapes(config.hidden_size)).map(([name, shape]) => ({
+    ...(shape.length > 1
+      ? matrix(names.routerTensor(layer, name), shape, `layers.${layer}`)
+      : vector(names.routerTensor(layer, name), shape, `layers.${layer}`)),
+    ...(initialise === undefined
+      ? {}
+      : { initialise: (request: InitialRequest) => initialise.call(router, name, request) }),
+  }));
+}
+
+function describeExpert(
+  config: ModelConfig,
+  { names, layer }: LayerScope,
+  { kind, expert }: { readonly kind: ExpertKind; readonly expert: number },
+): ParameterDescription[] {
+  const size = { modelWidth: config.hidden_size, hiddenWidth: config.moe_intermediate_size };
+  const { initialise } = kind;
+  return Object.keys(kind.parts).map((part) => {
+    const id = names.expertPart(layer, expert, part);
+    const shape = partShape(kind, part, size);
+    const unit = `layers.${layer}.experts.${expert}`;
+    return {
+      ...(shape.length > 1 ? matrix(id, shape, unit) : vector(id, shape, unit)),
+      transposed: part === 'down' && shape.length === 2,
+      ...(initialise === undefined
+        ? {}
+        : { initialise: (request: InitialRequest) => initialise.call(kind, part, request) }),
+    };
+  });
+}
+
+/**
+ * Lists what routers keep beside trained tensors: host arrays that a model folder stores too.
+ *
+ * @param config - the model
+ * @param parts - its routers
+ */
+export function describeBuffers(config: ModelConfig, parts: ModelParts): readonly ParameterDescription[] {
+  const { names } = familyOf(config);
+  return parts.routers.flatMap((router, layer) =>
+    Object.entries(router?.bufferShapes() ?? {}).map(([name, shape]): ParameterDescription => ({
+      id: names.routerTensor(layer, name),
+      shape,
+      transposed: false,
+      role: 'buffer',
+      unit: `layers.${layer}.router`,
+    })),
+  );
 }
 
 function feedForward(
@@ -86,6 +161,10 @@ function feedForward(
 
 function norm(id: string, width: number, unit: string): ParameterDescription {
   return { id, shape: [width], transposed: false, role: 'norm', unit };
+}
+
+function vector(id: string, shape: readonly number[], unit: string): ParameterDescription {
+  return { id, shape, transposed: false, role: 'vector', unit };
 }
 
 function matrix(

@@ -40,6 +40,10 @@ export interface ModelNames {
   dense(layer: number): FeedForwardNames;
   /** A sparse layer's router, `[E, D]`. */
   router(layer: number): string;
+  /** A tensor of a sparse layer's router by its own name: `weight` is {@link ModelNames.router}. */
+  routerTensor(layer: number, name: string): string;
+  /** A part of one expert: `gate`, `up`, `down` are those of {@link ModelNames.expert}, `upBias` is `up_proj.bias`. */
+  expertPart(layer: number, expert: number, part: string): string;
   /** One expert of a sparse layer. */
   expert(layer: number, expert: number): FeedForwardNames;
   /** All experts of a sparse layer, when a file holds them fused. */
@@ -88,6 +92,16 @@ function feedForwardNames(prefix: string): FeedForwardNames {
   };
 }
 
+/** What Hugging Face calls the parts of feed-forward experts. */
+const partNames: { readonly [part: string]: string } = {
+  gate: 'gate_proj.weight',
+  up: 'up_proj.weight',
+  down: 'down_proj.weight',
+  gateBias: 'gate_proj.bias',
+  upBias: 'up_proj.bias',
+  downBias: 'down_proj.bias',
+};
+
 function attentionNames(layer: number): LayerNames {
   const prefix = layerPrefix(layer);
   return {
@@ -119,6 +133,9 @@ export const qwen3Moe: ModelFamily = {
     layer: attentionNames,
     dense: (layer) => feedForwardNames(`${layerPrefix(layer)}.mlp`),
     router: (layer) => `${layerPrefix(layer)}.mlp.gate.weight`,
+    routerTensor: (layer, name) => `${layerPrefix(layer)}.mlp.gate.${name}`,
+    expertPart: (layer, expert, part) =>
+      `${layerPrefix(layer)}.mlp.experts.${expert}.${partNames[part] ?? part}`,
     expert: (layer, expert) => feedForwardNames(`${layerPrefix(layer)}.mlp.experts.${expert}`),
     fusedExperts: (layer) => ({
       gateUp: `${layerPrefix(layer)}.mlp.experts.gate_up_proj`,

@@ -24,6 +24,7 @@ export type {
   ForwardOptions,
   LossOptions,
   ModelOptions,
+  PassOptions,
   TokenBatch,
   TrainingBatch,
 } from './decoder.ts';
@@ -47,8 +48,12 @@ export type {
 } from './loss.ts';
 export { loadModel, readModelConfig } from './load-model.ts';
 export type { LoadModelOptions } from './load-model.ts';
+export type { ModelExtension, NamedExperts, NamedRouter } from './model-extension.ts';
+export { resolveParts } from './model-parts.ts';
+export type { ExpertPlace, ModelParts, PartsChoice } from './model-parts.ts';
 export { moeForward, takeMoeBackward } from './moe-block.ts';
-export type { MoeGradients, MoeInput, MoeLayer, MoeOutput, MoeSaved } from './moe-block.ts';
+export type { MoeBackwardScope, MoeGradients, MoeInput, MoeLayer, MoeOutput, MoeSaved } from './moe-block.ts';
+export type { LayerLoad, RouterState } from './router-state.ts';
 export { saveModel } from './save-model.ts';
-export type { SavedModel, SaveModelOptions, StoredDType } from './save-model.ts';
+export type { SavableModel, SavedModel, SaveModelOptions, StoredDType } from './save-model.ts';
 export type { SavedBlock, TrunkOutput, TrunkSaved } from './trunk.ts';

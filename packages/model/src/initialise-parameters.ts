@@ -1,11 +1,12 @@
 /**
  * @file First values of a model's parameters: normal with `initializer_range`, norms one, as Hugging Face does.
  */
-import type { Rng } from '@moebius/core';
+import { MoebiusError, type Rng } from '@moebius/core';
 import { createParameterStore, type ParameterInit, type ParameterStore } from '@moebius/tensor';
 
 import type { ModelConfig } from './config.ts';
 import { describeParameters, type ParameterDescription } from './describe-parameters.ts';
+import type { PartsChoice } from './model-parts.ts';
 
 /**
  * Makes random parameters. Each draws from a fork of `rng` named by its id, so a parameter's values do not depend on
@@ -13,10 +14,15 @@ import { describeParameters, type ParameterDescription } from './describe-parame
  *
  * @param config - the model
  * @param rng - forked, not advanced
+ * @param choice - routers and kinds of experts, when they are not the family's own
  * @returns a store with one unit per expert and per rest of a layer; the caller owns it
  */
-export function initialiseParameters(config: ModelConfig, rng: Rng): ParameterStore {
-  return createParameterStore(initialValues(describeParameters(config), config, rng));
+export function initialiseParameters(
+  config: ModelConfig,
+  rng: Rng,
+  choice: PartsChoice = {},
+): ParameterStore {
+  return createParameterStore(initialValues(describeParameters(config, choice), config, rng));
 }
 
 /**
@@ -32,11 +38,45 @@ export function initialValues(
   rng: Rng,
 ): { [id: string]: ParameterInit } {
   const initial: { [id: string]: ParameterInit } = {};
-  for (const { id, shape, role, unit } of descriptions) {
-    const data = new Float32Array(shape.reduce((size, axis) => size * axis, 1));
-    if (role === 'norm') data.fill(1);
-    else rng.fork(id).fillNormal(data, { standardDeviation: config.initializer_range });
+  const standardDeviation = config.initializer_range;
+  for (const description of descriptions) {
+    const { id, shape, unit, initialise } = description;
+    const data =
+      initialise === undefined
+        ? usualValues(description, rng, standardDeviation)
+        : ownValues(description, initialise({ shape, rng: rng.fork(id), standardDeviation }));
     initial[id] = { shape, data, unit };
   }
   return initial;
+}
+
+function usualValues(
+  { id, shape, role }: ParameterDescription,
+  rng: Rng,
+  standardDeviation: number,
+): Float32Array {
+  const data = new Float32Array(sizeOf(shape));
+  if (role === 'norm') data.fill(1);
+  else if (role === 'matrix' || role === 'embedding') rng.fork(id).fillNormal(data, { standardDeviation });
+  return data;
+}
+
+/** What a plug-in said, checked. */
+function ownValues({ id, shape }: ParameterDescription, values: unknown): Float32Array {
+  const size = sizeOf(shape);
+  const isRight =
+    values instanceof Float32Array &&
+    values.length === size &&
+    values.every((value) => Number.isFinite(value));
+  if (isRight) return values;
+  const got = values instanceof Float32Array ? `one of ${values.length}, or with NaN` : typeof values;
+  throw new MoebiusError({
+    code: 'plugin',
+    message: `${id}: initialise must return a Float32Array of ${size} finite numbers, got ${got} (mend the plug-in)`,
+    details: { id, size, got },
+  });
+}
+
+function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((size, axis) => size * axis, 1);
 }

@@ -7,7 +7,7 @@
  */
 import path from 'node:path';
 
-import { MoebiusError, type Rng } from '@moebius/core';
+import { isMoebiusError, MoebiusError, type Rng } from '@moebius/core';
 import { openSharded, type TensorReader } from '@moebius/safetensors';
 import { createParameterStore, type ParameterInit } from '@moebius/tensor';
 
@@ -15,12 +15,13 @@ import { type ModelConfig, parseModelConfig } from './config.ts';
 import { readGenerationConfig } from './generation-config.ts';
 import { createModel, type DecoderModel, type ModelOptions } from './decoder.ts';
 import { initialValues } from './initialise-parameters.ts';
+import { type ModelParts, type PartsChoice, resolveParts } from './model-parts.ts';
 import { readJsonFile } from './read-json-file.ts';
 import { findWeights, type WeightPlan, type WeightSource } from './weight-plan.ts';
 import { firstNotFinite, transposeMatrix } from './transpose.kernel.ts';
 
 /** How {@link loadModel} reads. */
-export interface LoadModelOptions extends Omit<ModelOptions, 'config' | 'parameters'> {
+export interface LoadModelOptions extends Omit<ModelOptions, 'config' | 'parameters' | 'buffers'> {
   /** What to do about parameters the file lacks: refuse, or start them at random from this generator. Default refuse. */
   readonly missing?: 'refuse' | { /** Forked by id. */ readonly initialise: Rng };
   /** What to do about tensors the model has no place for. Default refuse. */
@@ -52,7 +53,7 @@ export function readModelConfig(folder: string): ModelConfig {
  * @param folder - config.json and model.safetensors, or shards with an index; perhaps generation_config.json
  * @param options - what to tolerate, and who runs the experts
  * @returns a model that owns its parameters; dispose it
- * @throws `configuration` on config.json; `checkpoint` when tensors are missing, unused, of another shape or type, or
+ * @throws `configuration` on config.json, also when it names a router or a kind of expert that is not given; `checkpoint` when tensors are missing, unused, of another shape or type, or
  * not finite; `format`, `limit` or `io` on broken files
  * @example
  * ```ts
@@ -63,17 +64,39 @@ export async function loadModel(folder: string, options: LoadModelOptions = {}):
   const { missing = 'refuse', unused = 'refuse', checkFinite = true, ...wiring } = options;
   const config = readModelConfig(folder);
   const generation = readGenerationConfig(folder, config);
+  const parts = partsOf(folder, config, wiring);
   const reader = openSharded(folder);
   try {
-    const plan = findWeights(config, reader);
+    const plan = findWeights(config, reader, parts);
     assertComplete(plan, { folder, missing, unused });
+    const absent = plan.missing.filter(({ role }) => role !== 'buffer');
     const initial: { [id: string]: ParameterInit } =
-      missing === 'refuse' ? {} : initialValues(plan.missing, config, missing.initialise);
-    for (const source of plan.sources)
-      initial[source.id] = await readWeight(source, reader, { folder, checkFinite });
-    return createModel({ generation, ...wiring, config, parameters: createParameterStore(initial) });
+      missing === 'refuse' ? {} : initialValues(absent, config, missing.initialise);
+    const buffers: { [id: string]: Float32Array } = {};
+    for (const source of plan.sources) {
+      const weight = await readWeight(source, reader, { folder, checkFinite });
+      if (source.description.role === 'buffer') buffers[source.id] = Float32Array.from(weight.data);
+      else initial[source.id] = weight;
+    }
+    const parameters = createParameterStore(initial);
+    return createModel({ generation, ...wiring, config, parameters, buffers });
   } finally {
     reader.close();
+  }
+}
+
+/** The parts that config.json names, or what is missing, with the folder's name. */
+function partsOf(folder: string, config: ModelConfig, choice: PartsChoice): ModelParts {
+  try {
+    return resolveParts(config, choice);
+  } catch (error) {
+    if (!isMoebiusError(error, 'configuration')) throw error;
+    throw new MoebiusError({
+      code: 'configuration',
+      message: `${folder}: ${error.message}`,
+      details: { ...error.details, folder },
+      cause: error,
+    });
   }
 }
 
@@ -114,11 +137,13 @@ function some(names: readonly string[]): string {
   return names.slice(0, 3).join(', ') + (names.length > 3 ? ', …' : '');
 }
 
+type HostInit = Extract<ParameterInit, { readonly data: unknown }>;
+
 async function readWeight(
   source: WeightSource,
   reader: TensorReader,
   options: { readonly folder: string; readonly checkFinite: boolean },
-): Promise<ParameterInit> {
+): Promise<HostInit> {
   const { name, rows, part, description } = source;
   const { shape, transposed, unit, id } = description;
   const value = rows === null ? await reader.readAsync(name) : await reader.readSliceAsync(name, rows);

@@ -8,30 +8,35 @@
  * Letters: `T` tokens · `D` model width · `E` experts · `N` routed pairs.
  */
 import type { Task } from '@moebius/core';
-import { gateBackward, gateForward, gateInference, takeLossGradients } from '@moebius/routing';
+import { routeBackward, routeForward, routeInference, takeLossGradients } from '@moebius/routing';
 import type {
   ExecutorGradients,
   ExecutorSaved,
   ExpertExecutor,
   ExpertGradients,
   ExpertSource,
-  GateConfig,
   GateObservation,
-  GateSaved,
+  Router,
+  RouterBuffers,
+  RouterOptions,
+  RouterOutput,
+  RouterParameters,
 } from '@moebius/routing';
 import { add, disposeTree, runOp } from '@moebius/tensor';
 import type { Tensor2D } from '@moebius/tensor';
 
-import type { BackwardPass, ForwardPass } from './block.ts';
+import type { BackwardPass, ForwardPass, Taps } from './block.ts';
 
-/** One sparse layer: its place, its gate and who runs its experts. */
+/** One sparse layer: its place, its router and who runs its experts. */
 export interface MoeLayer {
   /** Layer index in the model. */
   readonly layer: number;
-  /** Place among the sparse layers, from 0. */
+  /** Place among the layers that route pairs, from 0. */
   readonly place: number;
   /** How tokens choose experts. */
-  readonly gate: GateConfig;
+  readonly router: Router;
+  /** The router's host arrays now. */
+  readonly buffers: () => RouterBuffers;
   /** Where the experts live. */
   readonly experts: ExpertSource;
   /** Who runs them. */
@@ -40,28 +45,32 @@ export interface MoeLayer {
 
 /** What enters the sub-layer. Tensors are borrowed. */
 export interface MoeInput {
-  /** float32 `[T, D]`, what the gate and the routed experts read. */
+  /** float32 `[T, D]`, what the router and the routed experts read. */
   readonly routed: Tensor2D;
   /** float32 `[T, D]`, what shared experts read; a family without shared experts ignores it. */
   readonly shared: Tensor2D;
-  /** float32 `[E, D]`, the router. */
-  readonly router: Tensor2D;
+  /** The router's trained tensors by name. */
+  readonly router: RouterParameters;
+  /** What earlier layers offer. Default nothing. */
+  readonly taps?: Taps;
 }
 
 /** What {@link takeMoeBackward} needs. */
 export interface MoeSaved {
-  /** Of the gate. */
-  readonly gate: GateSaved;
-  /** What the losses on the gate saw. */
-  readonly observation: GateObservation;
+  /** Of the router. */
+  readonly router: unknown;
+  /** What the losses on the router saw; null for routes that are not pairs. */
+  readonly observation: GateObservation | null;
   /** Of the experts. */
   readonly executor: ExecutorSaved;
 }
 
-/** What leaves the sub-layer. The caller owns both. */
+/** What leaves the sub-layer. The caller owns it all. */
 export interface MoeOutput {
   /** float32 `[T, D]` */
   readonly y: Tensor2D;
+  /** What the router offers to later layers. */
+  readonly taps: Taps;
   /** For {@link takeMoeBackward}; null unless training. */
   readonly saved: MoeSaved | null;
 }
@@ -70,47 +79,90 @@ export interface MoeOutput {
 export interface MoeGradients {
   /** float32 `[T, D]` */
   readonly drouted: Tensor2D;
-  /** float32 `[E, D]` */
-  readonly drouter: Tensor2D;
+  /** Of the router's tensors by name. */
+  readonly router: RouterParameters;
   /** `[E]`, by part. */
   readonly experts: readonly ExpertGradients[];
+  /** Of the taps the router used. */
+  readonly dtaps: Taps;
 }
 
 /**
- * Routes tokens, runs their experts and sums their outputs by weight. One device-to-host read, for the plan.
+ * Routes tokens, runs their experts and sums their outputs by weight. The built-in gate reads once from the device.
  *
  * @param input - tensors `[…]`, borrowed
  * @param layer - the sub-layer
- * @param pass - observes the gate; with a cache (generation) nothing is saved
+ * @param pass - observes the router; with a cache (generation) nothing is saved
  * @returns float32 `[T, D]` and what backward needs; the caller owns both
  */
 export function* moeForward(input: MoeInput, layer: MoeLayer, pass: ForwardPass): Task<MoeOutput> {
-  const options = { config: layer.gate, layer: layer.layer };
-  const parameters = { weight: input.router };
-  const work = { layer: layer.layer, hidden: input.routed, experts: layer.experts };
-  if (pass.cache !== null) {
-    const route = gateInference(input.routed, parameters, options);
+  const { routed: x, router: parameters } = input;
+  const request = { x, parameters, options: routerOptions(input, layer, pass) };
+  const work = { layer: layer.layer, hidden: x, experts: layer.experts };
+  if (pass.cache !== null && layer.router.infer !== undefined) {
+    const route = routeInference(layer.router, request);
     try {
       const { y, saved } = yield* layer.executor.forward({ ...work, route });
       disposeTree(saved);
-      return { y, saved: null };
+      return { y, taps: {}, saved: null };
     } finally {
       disposeTree(route);
     }
   }
-  const { route, logits, scores, saved: gate } = gateForward(input.routed, parameters, options);
-  const observation: GateObservation = { config: layer.gate, plan: route.plan, logits, scores };
+  const { route, logits, scores, saved: router, taps = {} } = routeForward(layer.router, request);
+  const observation = observationOf({ route, logits, scores }, layer, pass);
   let kept = false;
+  let isDone = false;
   try {
-    pass.observe(layer.layer, observation);
+    if (observation !== null && pass.cache === null) pass.observe(layer.layer, observation);
     const { y, saved } = yield* layer.executor.forward({ ...work, route });
+    isDone = true;
     kept = pass.training;
     if (!kept) disposeTree(saved);
-    return { y, saved: kept ? { gate, observation, executor: saved } : null };
+    return { y, taps, saved: kept ? { router, observation, executor: saved } : null };
   } finally {
     disposeTree(route);
-    if (!kept) disposeTree({ gate, observation });
+    if (!isDone) disposeTree(taps);
+    if (!kept) disposeTree(router);
+    if (!kept || observation === null) disposeTree([logits, scores]);
   }
+}
+
+/** What balance losses and loads see: pairs have a plan, other routes have none. */
+function observationOf(
+  { route, logits, scores }: Pick<RouterOutput, 'route' | 'logits' | 'scores'>,
+  { router }: MoeLayer,
+  { mask }: ForwardPass,
+): GateObservation | null {
+  if (route.kind !== 'pairs') return null;
+  const config = router.gate ?? router;
+  return { config, plan: route.plan, logits, scores, ...(mask === undefined ? {} : { mask }) };
+}
+
+function routerOptions(input: MoeInput, layer: MoeLayer, pass: ForwardPass): RouterOptions {
+  const { rng, mask } = pass;
+  const { taps } = input;
+  return {
+    layer: layer.layer,
+    buffers: layer.buffers(),
+    phase: pass.phase,
+    ids: pass.ids,
+    positions: pass.hostPositions,
+    sequences: pass.batch,
+    ...(rng === undefined ? {} : { rng: rng.fork(layer.layer) }),
+    ...(mask === undefined ? {} : { mask }),
+    ...(taps === undefined ? {} : { taps }),
+  };
+}
+
+/** Where {@link takeMoeBackward} is. Tensors are borrowed. */
+export interface MoeBackwardScope {
+  /** The sub-layer. */
+  readonly layer: MoeLayer;
+  /** Losses on its router. */
+  readonly pass: BackwardPass;
+  /** Gradients of the taps it offered. Absent means zero. */
+  readonly dtaps?: Taps;
 }
 
 /**
@@ -118,33 +170,52 @@ export function* moeForward(input: MoeInput, layer: MoeLayer, pass: ForwardPass)
  *
  * @param saved - taken
  * @param dy_TD - float32 `[T, D]`, borrowed
- * @param scope - the sub-layer, and the losses on its gate
+ * @param scope - the sub-layer, the losses on its router, and the gradients of the taps it offered
  * @returns fresh gradients; the caller owns them
  */
 export function* takeMoeBackward(
   saved: MoeSaved,
   dy_TD: Tensor2D,
-  scope: { readonly layer: MoeLayer; readonly pass: BackwardPass },
+  scope: MoeBackwardScope,
 ): Task<MoeGradients> {
-  let executed: ExecutorGradients | null = null;
-  let isKept = false;
   try {
-    executed = yield* scope.layer.executor.backward(saved.executor, dy_TD);
-    const { hidden, experts } = executed;
-    const routeGradient = executed.route;
-    const gate = runOp('moe.gateBackward', () => {
-      const balance = scope.pass.balance.map(({ loss, scale, counts }) =>
-        loss.gradient(saved.observation, { counts, layer: scope.layer.place, scale }),
-      );
-      const fromWeights = routeGradient.kind === 'pairs' ? { dweights: routeGradient.weights } : {};
-      const { dx, dweight } = gateBackward(saved.gate, { ...fromWeights, ...takeLossGradients(balance) });
-      return { drouted: add<Tensor2D>(hidden, dx), drouter: dweight };
-    });
-    disposeTree([hidden, routeGradient]);
-    isKept = true;
-    return { ...gate, experts };
+    const executed = yield* scope.layer.executor.backward(saved.executor, dy_TD);
+    const { hidden, route, experts } = executed;
+    try {
+      return { ...routerGradients(saved, { hidden, route }, scope), experts };
+    } catch (error) {
+      disposeTree(experts);
+      throw error;
+    } finally {
+      disposeTree([hidden, route]);
+    }
   } finally {
-    if (!isKept) disposeTree(executed);
     disposeTree(saved);
   }
+}
+
+/** The losses' and the executor's gradients through the router, added to the experts' `[T, D]`. */
+function routerGradients(
+  saved: MoeSaved,
+  executed: Pick<ExecutorGradients, 'hidden' | 'route'>,
+  { layer, pass, dtaps }: MoeBackwardScope,
+): Omit<MoeGradients, 'experts'> {
+  return runOp('moe.routerBackward', () => {
+    const { observation } = saved;
+    const losses = observation === null ? [] : pass.balance;
+    const balance = losses.map(({ loss, scale, counts }) =>
+      loss.gradient(observation as GateObservation, { counts, layer: layer.place, scale }),
+    );
+    const { dx, parameters, ...used } = routeBackward(layer.router, {
+      saved: saved.router,
+      upstream: {
+        route: executed.route,
+        ...takeLossGradients(balance),
+        ...(dtaps === undefined ? {} : { dtaps }),
+      },
+      shape: executed.hidden.shape,
+      layer: layer.layer,
+    });
+    return { drouted: add<Tensor2D>(executed.hidden, dx), router: parameters, dtaps: used.dtaps ?? {} };
+  });
 }

@@ -13,8 +13,9 @@ import { readHostSync } from '@moebius/tensor';
 
 import { modelConfigToJson } from './config.ts';
 import type { DecoderModel } from './decoder.ts';
-import { describeParameters, fileShape } from './describe-parameters.ts';
+import { describeTensors, fileShape } from './describe-parameters.ts';
 import { defaultGeneration, type GenerationConfig, generationConfigToJson } from './generation-config.ts';
+import { resolveParts } from './model-parts.ts';
 import { transposeMatrix } from './transpose.kernel.ts';
 
 /** How weights are stored. */
@@ -37,6 +38,10 @@ export interface SaveModelOptions {
   /** Other files by plain name, for example `tokenizer.json`. */
   readonly files?: { readonly [name: string]: string | Uint8Array };
 }
+
+/** What {@link saveModel} reads of a model. */
+export type SavableModel = Pick<DecoderModel, 'config' | 'parameters'> &
+  Partial<Pick<DecoderModel, 'generation' | 'parts' | 'routerState'>>;
 
 /** What was written. */
 export interface SavedModel {
@@ -61,11 +66,7 @@ export interface SavedModel {
  * saveModel('path/to/copy', model, { dtype: 'bfloat16', files: { 'tokenizer.json': '{}' } });
  * ```
  */
-export function saveModel(
-  folder: string,
-  model: Pick<DecoderModel, 'config' | 'parameters'> & Partial<Pick<DecoderModel, 'generation'>>,
-  options: SaveModelOptions = {},
-): SavedModel {
+export function saveModel(folder: string, model: SavableModel, options: SaveModelOptions = {}): SavedModel {
   const { dtype = 'float32', files = {}, maxShardBytes } = options;
   const target = fs.existsSync(folder) ? fs.realpathSync(folder) : path.resolve(folder);
   assertReplaceable(target);
@@ -87,18 +88,26 @@ export function saveModel(
   });
 }
 
-/** One source per parameter; a tensor is read from the engine when its turn comes. */
-function listTensors(model: Pick<DecoderModel, 'config' | 'parameters'>, dtype: DType): TensorSource[] {
-  return describeParameters(model.config).map((description) => ({
+/** One source per parameter, and per buffer of a router; a tensor is read from the engine when its turn comes. */
+function listTensors(model: SavableModel, dtype: DType): TensorSource[] {
+  const { config, parameters, routerState, parts = resolveParts(config) } = model;
+  const trained = describeTensors(config, parts).map((description) => ({
     name: description.id,
     dtype,
     shape: fileShape(description),
     content: () => {
-      const values = readHostSync(model.parameters.read(description.id)) as Float32Array;
+      const values = readHostSync(parameters.read(description.id)) as Float32Array;
       const [rows = 0, columns = 0] = description.shape;
       return { data: description.transposed ? transposeMatrix(values, rows, columns) : values };
     },
   }));
+  const buffers = (routerState?.list() ?? []).map(({ description: { id, shape }, values }) => ({
+    name: id,
+    dtype: 'F32' as const,
+    shape,
+    content: () => ({ data: values }),
+  }));
+  return [...trained, ...buffers];
 }
 
 /** Runs `write` on a folder under a temporary name beside `target`, then puts it in its place. */

@@ -4,8 +4,14 @@
 import type { TensorReader } from '@moebius/safetensors';
 
 import { isSparseLayer, type ModelConfig } from './config.ts';
-import { describeParameters, fileShape, type ParameterDescription } from './describe-parameters.ts';
+import {
+  describeBuffers,
+  describeTensors,
+  fileShape,
+  type ParameterDescription,
+} from './describe-parameters.ts';
 import { familyOf } from './family.ts';
+import { type ModelParts, resolveParts } from './model-parts.ts';
 
 /** Where a parameter's values are. */
 export interface WeightSource {
@@ -40,17 +46,19 @@ const floatTypes: readonly string[] = ['F32', 'F16', 'BF16'];
  *
  * @param config - the model
  * @param reader - names, shapes and types are asked for
+ * @param parts - its routers and experts
  */
 export function findWeights(
   config: ModelConfig,
   reader: Pick<TensorReader, 'names' | 'has' | 'info'>,
+  parts: ModelParts = resolveParts(config),
 ): WeightPlan {
   const fused = fusedSources(config);
   const sources: WeightSource[] = [];
   const missing: ParameterDescription[] = [];
   const faults: string[] = [];
   const used = new Set<string>();
-  for (const description of describeParameters(config)) {
+  for (const description of [...describeTensors(config, parts), ...describeBuffers(config, parts)]) {
     const { id } = description;
     const whole: Place = { name: id, rows: null, part: 0, shape: fileShape(description) };
     const place = [whole, fused[id]].find(

@@ -15,10 +15,13 @@ import { assertNoFaults, missingFunctions } from './definition-faults.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
 import type { GateConfig } from './gate-config.ts';
 
+/** What a loss needs to know of a gate or router. A {@link GateConfig} is one. */
+export type GateView = Pick<GateConfig, 'experts' | 'topK' | 'score'>;
+
 /** What a loss sees of one layer's gate. Tensors are borrowed. */
 export interface GateObservation {
-  /** The gate. */
-  readonly config: GateConfig;
+  /** Experts, experts of a token, and what `scores` are. */
+  readonly config: GateView;
   /** Who went where. */
   readonly plan: DispatchPlan;
   /** float32 `[T, E]`. */

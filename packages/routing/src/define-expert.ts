@@ -10,6 +10,7 @@ import { MoebiusError, definePlugin } from '@moebius/core';
 import type { Plugin } from '@moebius/core';
 import type { Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
 
+import type { InitialRequest } from './define-router.ts';
 import { assertNoFaults, missingFunctions } from './definition-faults.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
 
@@ -90,6 +91,10 @@ export interface ExpertKind extends Plugin {
   flops(rows: number, size: ExpertSize): number;
   /** A whole layer of experts of this kind and one shape in one operation. */
   readonly fused?: FusedLayer;
+  /** First values of a part. Default: matrices normal with the model's standard deviation, all else 0. */
+  initialise?(part: string, request: InitialRequest): Float32Array;
+  /** Its outputs are not checked again, which saves reading them. For kinds that pass `describeExpert`. Default false. */
+  readonly trusted?: boolean;
 }
 
 /**
@@ -101,6 +106,7 @@ export interface ExpertKind extends Plugin {
  */
 export function defineExpert(definition: Omit<ExpertKind, 'kind'>): ExpertKind {
   const faults = missingFunctions(definition, ['forward', 'backward', 'flops']);
+  if (definition.initialise !== undefined) faults.push(...missingFunctions(definition, ['initialise']));
   const axes = Object.entries(definition.parts ?? {});
   for (const [part, list] of axes) {
     if (list.length === 0 || list.some((axis) => axis !== 'F' && axis !== 'D')) {

@@ -1,21 +1,19 @@
 /**
  * @file Routers by value: what stands between hidden rows and a route.
  *
- * The gate of `gate.ts` is the built-in one ({@link topKRouter}); a third party writes its own and proves it with
+ * The gate of `gate.ts` is the built-in one (`topKRouter`); a third party writes its own and proves it with
  * `describeRouter` from `@moebius/routing/testing`.
  *
- * Letters: `T` tokens, `D` model width, `E` experts.
+ * Letters: `T` tokens, `B` sequences, `D` model width, `E` experts.
  */
-import { MoebiusError, definePlugin } from '@moebius/core';
-import type { Plugin } from '@moebius/core';
-import type { Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
+import { definePlugin } from '@moebius/core';
+import type { Plugin, Rng } from '@moebius/core';
+import type { Tensor, Tensor2D } from '@moebius/tensor';
 
 import { assertNoFaults, missingFunctions } from './definition-faults.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
 import type { RouteGradients } from './expert-executor.ts';
-import type { GateConfig } from './gate-config.ts';
-import { gateBackward, gateForward } from './gate.ts';
-import type { GateParameters, GateSaved } from './gate.ts';
+import type { GateConfig, GateScore } from './gate-config.ts';
 import type { Route } from './route.ts';
 import type { TokenContext } from './token-context.ts';
 
@@ -24,10 +22,28 @@ export interface RouterParameters {
   readonly [name: string]: Tensor;
 }
 
-/** What a router is run with, besides tensors that are trained. */
+/** Host arrays of a router that no gradient moves, by name, as `selectionBias` `[E]`. */
+export interface RouterBuffers {
+  readonly [name: string]: Float32Array;
+}
+
+/** Plain JSON that a router was made from. */
+export interface RouterSettings {
+  readonly [name: string]: unknown;
+}
+
+/** What a router is run with, besides tensors that are trained. All borrowed, none written. */
 export interface RouterOptions extends TokenContext {
-  /** Host arrays that are not trained by gradient, by name, as `selectionBias` `[E]`. */
-  readonly buffers?: Readonly<Record<string, Float32Array>>;
+  /** Those of `bufferShapes`. */
+  readonly buffers?: RouterBuffers;
+  /** A generator for this layer of this micro-batch of this step; absent outside training: then nothing is random. */
+  readonly rng?: Rng;
+  /** Int32Array `[T]`, token ids, where a model knows them. */
+  readonly ids?: Int32Array;
+  /** Int32Array `[T]`, place of each token in its sequence, where a model knows it. */
+  readonly positions?: Int32Array;
+  /** Tensors that earlier layers offered, by name. */
+  readonly taps?: { readonly [name: string]: Tensor2D };
 }
 
 /** What a router returns. Caller owns every tensor. */
@@ -40,8 +56,10 @@ export interface RouterOutput {
   readonly logits: Tensor2D;
   /** float32 `[T, E]`, for balance losses. */
   readonly scores: Tensor2D;
-  /** For `backward`; free with `disposeTree`. */
+  /** For `backward`; free with `disposeTree`. Clones, never the inputs themselves. */
   readonly saved: unknown;
+  /** Offered to later layers by name, float32 `[T, *]`. Default none. */
+  readonly taps?: { readonly [name: string]: Tensor2D };
 }
 
 /** Gradients that reach a router. Absent means zero. Borrowed. */
@@ -52,6 +70,8 @@ export interface RouterUpstream {
   readonly dlogits?: Tensor2D;
   /** float32 `[T, E]`. */
   readonly dscores?: Tensor2D;
+  /** Of the taps it offered. */
+  readonly dtaps?: { readonly [name: string]: Tensor2D };
 }
 
 /** Gradients of a router. Caller owns them. */
@@ -60,6 +80,28 @@ export interface RouterGradients {
   readonly dx: Tensor2D;
   /** By the names of its parameters. */
   readonly parameters: RouterParameters;
+  /** Of the taps it used. Absent means zero. */
+  readonly dtaps?: { readonly [name: string]: Tensor2D };
+}
+
+/** How a trained tensor is asked to begin. */
+export interface InitialRequest {
+  /** `[…]` */
+  readonly shape: readonly number[];
+  /** Of this tensor alone. */
+  readonly rng: Rng;
+  /** The model's `initializer_range`. */
+  readonly standardDeviation: number;
+}
+
+/** Where a layer's tokens went in one step, over all its micro-batches. */
+export interface RouterLoad {
+  /** Float64Array `[E]`: pairs of each expert. */
+  readonly load: Float64Array;
+  /** Layer index. */
+  readonly layer: number;
+  /** Steps done, this one included. */
+  readonly step: number;
 }
 
 /** A router, by value. */
@@ -68,15 +110,43 @@ export interface Router extends Plugin {
   readonly kind: 'router';
   /** Experts `E` it routes to. */
   readonly experts: number;
+  /** Experts of a token; the mean where it varies, `E` where every expert sees every token. */
+  readonly topK: number;
+  /** The one kind of route that it gives. */
+  readonly route: Route['kind'];
+  /** What `scores` are: softmax rows, sigmoids, or the logits. */
+  readonly score: GateScore;
+  /** What its factory made it from; stored with a model. */
+  readonly options?: RouterSettings;
+  /** The pipeline that this router is, exactly: a model may run a fused form of it. Absent for every other router. */
+  readonly gate?: GateConfig;
+  /** Its outputs are not checked again, which saves reading them. For routers that pass `describeRouter`. */
+  readonly trusted: boolean;
   /** Shapes of its trained tensors for a model width. */
   parameterShapes(modelWidth: number): Readonly<Record<string, readonly number[]>>;
   /** Shapes of its host buffers. */
   bufferShapes(): Readonly<Record<string, readonly number[]>>;
+  /** First values of a trained tensor. Default: matrices normal, all else 0. */
+  initialise?(parameter: string, request: InitialRequest): Float32Array;
+  /** First values of a buffer. Default 0. */
+  initialiseBuffer?(buffer: string, length: number): Float32Array;
   /** `x` float32 `[T, D]` → route. Borrows in, owned out. */
   forward(x: Tensor2D, parameters: RouterParameters, options: RouterOptions): RouterOutput;
+  /** The route of `forward` alone, `x` `[T, D]`, for generation. Default: `forward`. */
+  infer?(x: Tensor2D, parameters: RouterParameters, options: RouterOptions): Route;
   /** Gradients of one forward. Borrows in, owned out. */
   backward(saved: unknown, upstream: RouterUpstream): RouterGradients;
+  /** The buffers after a training step, fresh arrays. Default: they stay. */
+  advance?(buffers: RouterBuffers, seen: RouterLoad): RouterBuffers;
 }
+
+/** A router without what {@link defineRouter} fills in: `pairs`, `softmax`, not trusted. */
+export type RouterDefinition = Omit<Router, 'kind' | 'route' | 'score' | 'trusted'> &
+  Partial<Pick<Router, 'route' | 'score' | 'trusted'>>;
+
+const routeKinds: readonly Route['kind'][] = ['pairs', 'slots', 'merge'];
+const scoreNames: readonly GateScore[] = ['softmax', 'sigmoid', 'identity'];
+const optionalHooks = ['initialise', 'initialiseBuffer', 'infer', 'advance'] as const;
 
 /**
  * Checks and freezes a router.
@@ -84,55 +154,23 @@ export interface Router extends Plugin {
  * @param definition - the router; prove it with `describeRouter`
  * @throws `plugin` naming every fault
  */
-export function defineRouter(definition: Omit<Router, 'kind'>): Router {
+export function defineRouter(definition: RouterDefinition): Router {
   const faults = missingFunctions(definition, ['parameterShapes', 'bufferShapes', 'forward', 'backward']);
-  if (!Number.isInteger(definition.experts) || definition.experts < 1) {
-    faults.push(`experts: must be an integer of at least 1, got ${String(definition.experts)}`);
+  const { experts, topK, route = 'pairs', score = 'softmax', trusted = false } = definition;
+  if (!Number.isInteger(experts) || experts < 1) {
+    faults.push(`experts: must be an integer of at least 1, got ${String(experts)}`);
   }
+  if (typeof topK !== 'number' || !(topK > 0 && topK <= experts)) {
+    faults.push(`topK: must be above 0 and at most experts ${String(experts)}, got ${String(topK)}`);
+  }
+  if (!routeKinds.includes(route)) {
+    faults.push(`route: must be one of ${routeKinds.join(', ')}, got ${String(route)}`);
+  }
+  if (!scoreNames.includes(score)) {
+    faults.push(`score: must be one of ${scoreNames.join(', ')}, got ${String(score)}`);
+  }
+  const given = optionalHooks.filter((hook) => definition[hook] !== undefined);
+  faults.push(...missingFunctions(definition, given));
   assertNoFaults(`router "${String(definition.name)}"`, faults);
-  return definePlugin({ ...definition, kind: 'router' });
-}
-
-/**
- * The gate pipeline as a router named `top-k`. Parameters `weight` `[E, D]` and, with a logit bias, `bias` `[E]`; buffer
- * `selectionBias` `[E]` when the gate has one.
- *
- * @param config - a parsed gate
- */
-export function topKRouter(config: GateConfig): Router {
-  return defineRouter({
-    name: 'top-k',
-    experts: config.experts,
-    parameterShapes: (modelWidth) => ({
-      weight: [config.experts, modelWidth],
-      ...(config.logitBias ? { bias: [config.experts] } : {}),
-    }),
-    bufferShapes: () => (config.selectionBias ? { selectionBias: [config.experts] } : {}),
-    forward: (x, parameters, { buffers, ...options }) =>
-      gateForward(x, gateParameters(parameters, buffers), { config, ...options }),
-    backward: (saved, { route, ...upstream }) => {
-      const { dx, dweight, dbias } = gateBackward(saved as GateSaved, { ...upstream, ...weightsOf(route) });
-      return { dx, parameters: { weight: dweight, ...(dbias === undefined ? {} : { bias: dbias }) } };
-    },
-  });
-}
-
-function gateParameters(parameters: RouterParameters, buffers: RouterOptions['buffers']): GateParameters {
-  const { weight, bias } = parameters;
-  const selectionBias = buffers?.['selectionBias'];
-  return {
-    weight: weight as Tensor2D,
-    ...(bias === undefined ? {} : { bias: bias as Tensor1D }),
-    ...(selectionBias === undefined ? {} : { selectionBias }),
-  };
-}
-
-function weightsOf(route: RouteGradients | undefined): { dweights?: Tensor1D } {
-  if (route === undefined) return {};
-  if (route.kind === 'pairs') return { dweights: route.weights };
-  throw new MoebiusError({
-    code: 'plugin',
-    message: `router top-k: gradients must be of route kind pairs, got ${route.kind} (pass back what the executor returned)`,
-    details: { kind: route.kind },
-  });
+  return definePlugin({ ...definition, route, score, trusted, kind: 'router' });
 }

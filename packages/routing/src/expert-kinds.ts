@@ -41,7 +41,7 @@ export interface FeedForwardExpertOptions {
 export function gatedExpert(options: FeedForwardExpertOptions = {}): ExpertKind {
   const activation = options.activation ?? 'silu';
   return defineExpert({
-    name: `gated-${activation}`,
+    name: `gated-${activation.replace('_', '-')}`,
     parts: { gate: ['F', 'D'], up: ['F', 'D'], down: ['F', 'D'] },
     neuronAxis: 'F',
     forward: (x, parameters) => gatedFeedForwardForward(x, gatedWeights(parameters), { activation }),
@@ -51,6 +51,7 @@ export function gatedExpert(options: FeedForwardExpertOptions = {}): ExpertKind 
     },
     flops: (rows, { modelWidth, hiddenWidth }) => rows * hiddenWidth * (6 * modelWidth + 2),
     fused: fusedGated(activation),
+    trusted: true,
   });
 }
 
@@ -82,7 +83,7 @@ export function plainExpert(options: PlainExpertOptions = {}): ExpertKind {
   const activation = options.activation ?? 'silu';
   const bias = options.bias ?? false;
   return defineExpert({
-    name: `plain-${activation}${bias ? '-bias' : ''}`,
+    name: `plain-${activation.replace('_', '-')}${bias ? '-bias' : ''}`,
     parts: {
       up: ['F', 'D'],
       down: ['F', 'D'],
@@ -96,6 +97,7 @@ export function plainExpert(options: PlainExpertOptions = {}): ExpertKind {
     },
     flops: (rows, { modelWidth, hiddenWidth }) =>
       rows * (hiddenWidth * (4 * modelWidth + 1) + (bias ? hiddenWidth + modelWidth : 0)),
+    trusted: true,
   });
 }
 
@@ -112,6 +114,7 @@ export function identityExpert(): ExpertKind {
     forward: (x) => ({ value: cloneTensor(x), saved: null }),
     backward: (_saved, dy) => ({ dx: cloneTensor(dy), parameters: {} }),
     flops: () => 0,
+    trusted: true,
   });
 }
 
@@ -128,9 +131,29 @@ export function nullExpert(): ExpertKind {
     forward: (x) => ({ value: zerosLike(x), saved: null }),
     backward: (_saved, dy) => ({ dx: zerosLike(dy), parameters: {} }),
     flops: () => 0,
+    trusted: true,
   });
 }
 
 function gatedWeights(parameters: ExpertParameters): GatedWeights {
   return parameters as unknown as GatedWeights;
+}
+
+const activations: readonly Activation[] = ['silu', 'gelu', 'gelu_tanh', 'relu'];
+
+/**
+ * The built-in kinds, each under its name: what a name in a file can mean without a plug-in.
+ *
+ * @returns `gated-silu` … `plain-relu-bias`, `identity`, `null`
+ */
+export function builtInExperts(): readonly ExpertKind[] {
+  return [
+    ...activations.flatMap((activation) => [
+      gatedExpert({ activation }),
+      plainExpert({ activation }),
+      plainExpert({ activation, bias: true }),
+    ]),
+    identityExpert(),
+    nullExpert(),
+  ];
 }

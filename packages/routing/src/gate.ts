@@ -37,6 +37,7 @@ import {
 import type { LinearSaved, Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
 
 import type { DispatchPlan } from './dispatch-plan.ts';
+import { parseGateConfig } from './gate-config.ts';
 import type { GateConfig } from './gate-config.ts';
 import { planTopK } from './plan-top-k.ts';
 import type { PairsRoute } from './route.ts';
@@ -201,6 +202,38 @@ export function gateBackward(saved: GateSaved, upstream: GateUpstream): GateGrad
   });
 }
 
+/**
+ * The plan of the `topK` largest scores of every token: what a router of one's own needs between its scores and its route.
+ * One device-to-host read; ties go to the lowest index.
+ *
+ * @param scores - float32 `[T, E]`, borrowed
+ * @param options - experts of a token, mask `[T]` of tokens to route, layer for messages
+ * @returns a fresh plan
+ * @throws `numerics` on NaN or infinity, naming layer, token and expert
+ * @example
+ * ```ts
+ * import { tensor2d } from '@moebius/tensor';
+ *
+ * const plan = planScores(tensor2d([[0.1, 0.7, 0.2]]), { topK: 2 });
+ * plan.source; // 1 2
+ * ```
+ */
+export function planScores(scores: Tensor2D, options: PlanScoresOptions): DispatchPlan {
+  const { topK, ...rest } = options;
+  const config = parseGateConfig({ experts: scores.shape[1], topK, score: 'identity' });
+  return planFromLogits(scores, {}, { config, ...rest }).plan;
+}
+
+/** How {@link planScores} chooses. */
+export interface PlanScoresOptions {
+  /** Experts of each token `K`. */
+  readonly topK: number;
+  /** Layer index, for messages. */
+  readonly layer?: number;
+  /** Uint8Array `[T]`, 0 leaves a token unrouted. */
+  readonly mask?: Uint8Array;
+}
+
 interface HostPlan {
   readonly plan: DispatchPlan;
   readonly ids: Int32Array;
@@ -208,7 +241,11 @@ interface HostPlan {
 }
 
 /** The one read: logits to the host, checked, selected, planned. */
-function planFromLogits(logits_TE: Tensor2D, parameters: GateParameters, options: GateOptions): HostPlan {
+function planFromLogits(
+  logits_TE: Tensor2D,
+  parameters: Pick<GateParameters, 'selectionBias'>,
+  options: GateOptions,
+): HostPlan {
   const { config, mask } = options;
   const [tokens, experts] = logits_TE.shape;
   const logits = readHostSync(logits_TE);

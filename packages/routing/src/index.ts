@@ -2,6 +2,7 @@ export { defineBalanceLoss } from './balance-loss.ts';
 export type {
   BalanceLoss,
   GateObservation,
+  GateView,
   HostStatistics,
   LossGradient,
   LossGradientOptions,
@@ -60,13 +61,18 @@ export type {
   FusedLayer,
   PartAxis,
 } from './define-expert.ts';
-export { defineRouter, topKRouter } from './define-router.ts';
+export { defineRouter } from './define-router.ts';
 export type {
+  InitialRequest,
   Router,
+  RouterBuffers,
+  RouterDefinition,
   RouterGradients,
+  RouterLoad,
   RouterOptions,
   RouterOutput,
   RouterParameters,
+  RouterSettings,
   RouterUpstream,
 } from './define-router.ts';
 export { assertPlan, planFromJson, planStats, planToJson } from './dispatch-plan.ts';
@@ -88,11 +94,11 @@ export type {
   Lease,
   RouteGradients,
 } from './expert-executor.ts';
-export { gatedExpert, identityExpert, nullExpert, plainExpert } from './expert-kinds.ts';
+export { builtInExperts, gatedExpert, identityExpert, nullExpert, plainExpert } from './expert-kinds.ts';
 export type { FeedForwardExpertOptions, PlainExpertOptions } from './expert-kinds.ts';
 export { createResidentSource } from './expert-source.ts';
 export type { ResidentSourceOptions } from './expert-source.ts';
-export { gateBackward, gateForward, gateInference } from './gate.ts';
+export { gateBackward, gateForward, gateInference, planScores } from './gate.ts';
 export type {
   GateGradients,
   GateOptions,
@@ -100,6 +106,7 @@ export type {
   GateParameters,
   GateSaved,
   GateUpstream,
+  PlanScoresOptions,
 } from './gate.ts';
 export { gateConfigSchema, parseGateConfig } from './gate-config.ts';
 export type { GateConfig, GateGroups, GateScore } from './gate-config.ts';
@@ -111,5 +118,10 @@ export { addStatistics, readStatistics, takeLossGradients } from './loss-statist
 export { planPairs, planTopK } from './plan-top-k.ts';
 export type { PlanPairsOptions, PlanTopKOptions } from './plan-top-k.ts';
 export type { MergeRoute, PairsRoute, Route, SlotsRoute } from './route.ts';
+export { defineRouterFactory } from './router-factory.ts';
+export type { RouterFactory, RouterPlace } from './router-factory.ts';
+export { advanceRouter, routeBackward, routeForward, routeInference } from './run-router.ts';
+export type { RouterBackwardInput, RouterInput } from './run-router.ts';
 export type { RouterPhase, TokenContext } from './token-context.ts';
+export { topKRouter } from './top-k-router.ts';
 export { zLoss } from './z-loss.ts';

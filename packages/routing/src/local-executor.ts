@@ -39,6 +39,7 @@ import type {
   ExpertExecutor,
 } from './expert-executor.ts';
 import type { PairsRoute } from './route.ts';
+import { expertBackward, expertForward, guardFused, shapesOf } from './run-expert.ts';
 
 /** Settings of {@link createLocalExecutor}. */
 export interface LocalExecutorOptions {
@@ -54,6 +55,7 @@ interface FusedState {
 
 interface GeneralState {
   readonly path: 'general';
+  readonly layer: number;
   readonly plan: DispatchPlan;
   /** Kind and saved of every expert with rows, or null. */
   readonly runs: readonly (ExpertRun | null)[];
@@ -72,6 +74,8 @@ interface EmptyState {
 interface ExpertRun {
   readonly kind: ExpertKind;
   readonly saved: unknown;
+  /** Shapes of the parts, to hold gradients to. */
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
 }
 
 type LocalState = FusedState | GeneralState | EmptyState;
@@ -109,16 +113,17 @@ function* forward(input: ExecutorInput, mayFuse: boolean): Task<ExecutorOutput> 
     const parameters = kinds.map((_, e) =>
       experts.resident || (route.plan.stats.load[e] ?? 0) > 0 ? lease.parameters(e) : null,
     );
-    const work = { hidden, route, kinds, parameters };
+    const work = { layer, hidden, route, kinds, parameters };
     const fused = mayFuse ? commonFused(kinds, parameters) : null;
     if (route.plan.token.length === 0) return runEmpty(work);
-    return fused === null ? runGeneral(work) : runFused(work, fused);
+    return fused === null ? runGeneral(work) : runFused(work, guardFused(fused, layer));
   } finally {
     lease.release();
   }
 }
 
 interface Work {
+  readonly layer: number;
   readonly hidden: Tensor2D;
   readonly route: PairsRoute;
   readonly kinds: readonly ExpertKind[];
@@ -138,7 +143,7 @@ function runEmpty(work: Work): ExecutorOutput {
 }
 
 function runGeneral(work: Work): ExecutorOutput {
-  const { hidden, route, kinds, parameters } = work;
+  const { layer, hidden, route, kinds, parameters } = work;
   const { plan, weights } = route;
   return runOp('localExecutor', () => {
     const gathered = gatherRowsForward(hidden, plan);
@@ -146,20 +151,16 @@ function runGeneral(work: Work): ExecutorOutput {
     const runs = kinds.map((kind, e): ExpertRun | null => {
       const rows_RD = rowsOf(gathered.value, plan, e);
       if (rows_RD === null) return null;
-      const { value, saved } = kind.forward(rows_RD, parameters[e] ?? {});
-      assertShape(
-        value,
-        'R D',
-        { R: rows_RD.shape[0], D: rows_RD.shape[1] },
-        `expert ${e} (${kind.name}) output`,
-      );
+      const own = parameters[e] ?? {};
+      const { value, saved } = expertForward(kind, { x: rows_RD, parameters: own }, { layer, expert: e });
       outputs.push(value);
-      return { kind, saved };
+      return { kind, saved, shapes: kind.trusted === true ? {} : shapesOf(own) };
     });
     const combined = combineRowsForward(concat(outputs, 0), weights, plan);
     const idle = cloneTree(parameters.map((entry, e) => (runs[e] === null ? entry : null)));
     const state: GeneralState = {
       path: 'general',
+      layer,
       plan,
       runs,
       idle,
@@ -192,7 +193,8 @@ function generalBackward(state: GeneralState, dy: Tensor2D): ExecutorGradients {
     const experts = state.runs.map((run, e): ExpertGradients => {
       const dout_RD = run === null ? null : rowsOf(dout_ND, state.plan, e);
       if (run === null || dout_RD === null) return zeroGradients(state.idle[e] ?? null);
-      const { dx, parameters } = run.kind.backward(run.saved, dout_RD);
+      const work = { saved: run.saved, dy: dout_RD, shapes: run.shapes };
+      const { dx, parameters } = expertBackward(run.kind, work, { layer: state.layer, expert: e });
       pieces.push(dx);
       return parameters;
     });
@@ -215,11 +217,11 @@ function busyExperts(plan: DispatchPlan): Int32Array {
   return Int32Array.from(ids);
 }
 
-/** The fused form shared by all experts: one kind by name, every part of one shape. */
+/** The kind shared by all experts when it has a fused form: one by name, every part of one shape. */
 function commonFused(
   kinds: readonly ExpertKind[],
   parameters: readonly (ExpertParameters | null)[],
-): FusedLayer | null {
+): ExpertKind | null {
   const first = kinds[0];
   const model = parameters[0];
   if (first?.fused === undefined || model == null) return null;
@@ -232,7 +234,7 @@ function commonFused(
       parts.every((part) => sameShape(own[part]?.shape, model[part]?.shape))
     );
   });
-  return same ? first.fused : null;
+  return same ? first : null;
 }
 
 function sameShape(left: readonly number[] | undefined, right: readonly number[] | undefined): boolean {

@@ -18,9 +18,11 @@ import {
   withoutLeak,
 } from './checks.ts';
 import type { TestApi, Tolerance } from './checks.ts';
-import type { Router, RouterOptions, RouterOutput, RouterParameters } from '../define-router.ts';
+import type { Router, RouterOptions, RouterOutput, RouterParameters, RouterPhase } from '../define-router.ts';
 import { assertPlan } from '../dispatch-plan.ts';
 import type { Route } from '../route.ts';
+import { advanceRouter } from '../run-router.ts';
+import { topKRouter } from '../top-k-router.ts';
 
 /** Settings of {@link describeRouter}. */
 export interface DescribeRouterOptions extends TestApi {
@@ -32,51 +34,46 @@ export interface DescribeRouterOptions extends TestApi {
   readonly tokens?: number;
   /** Of gradients against differences. */
   readonly tolerance?: Tolerance;
+  /** Tokens compete (expert choice, balanced assignment): masking one may move others. Default false. */
+  readonly tokensInteract?: boolean;
 }
 
 interface Bench {
   readonly x: Tensor2D;
   readonly parameters: RouterParameters;
-  readonly options: RouterOptions;
+  /** Made afresh for each call: drawing from a generator advances it. */
+  readonly options: () => RouterOptions;
+}
+
+interface BenchRequest {
+  readonly modelWidth: number;
+  readonly tokens: number;
+  readonly mask?: Uint8Array;
+  readonly phase?: RouterPhase;
 }
 
 /**
  * Registers the tests that every router must pass. Start an engine before they run.
  *
  * Routes are valid for their kind; masked tokens are left out and do not move the others; nothing is leaked or written; two
- * runs give equal bytes; a NaN is refused; gradients equal central differences where the selection does not change.
+ * runs give equal bytes, with the same random numbers in training too; a NaN is refused; `infer` gives the route of `forward`;
+ * buffers advance to buffers; a claimed `gate` is that gate; gradients equal central differences where the selection does
+ * not change.
  *
  * @param router - the router
  * @param options - `describe` and `it` of the test runner, sizes
  */
 export function describeRouter(router: Router, options: DescribeRouterOptions): void {
   const { describe, it, modelWidth = 5, tokens = 7 } = options;
-  const rng = kitRng(`router ${router.name}`);
-  const createBench = (mask?: Uint8Array): Bench => ({
-    x: randomTensor(rng.fork('x'), [tokens, modelWidth]),
-    parameters: Object.fromEntries(
-      Object.entries(router.parameterShapes(modelWidth)).map(([name, shape]) => [
-        name,
-        randomTensor(rng.fork(name), shape),
-      ]),
-    ),
-    options: {
-      layer: 3,
-      buffers: Object.fromEntries(
-        Object.entries(router.bufferShapes()).map(([name, shape]) => [
-          name,
-          randomValues(
-            rng.fork(name),
-            shape.reduce((product, length) => product * length, 1),
-            0.3,
-          ),
-        ]),
-      ),
+  const createBench = (mask?: Uint8Array, phase?: RouterPhase): Bench =>
+    makeBench(router, {
+      modelWidth,
+      tokens,
       ...(mask === undefined ? {} : { mask }),
-    },
-  });
+      ...(phase === undefined ? {} : { phase }),
+    });
   const run = ({ x, parameters, options: given }: Bench): RouterOutput =>
-    router.forward(x, parameters, given);
+    router.forward(x, parameters, given());
 
   describe(`router ${options.title ?? router.name}`, () => {
     it('gives a valid route, borrows its inputs and frees what it does not return', () => {
@@ -103,7 +100,7 @@ export function describeRouter(router: Router, options: DescribeRouterOptions): 
         const some = createBench(mask);
         const [whole, masked] = [run(all), run(some)];
         if (whole.route.kind === 'pairs' && masked.route.kind === 'pairs')
-          checkMasked(whole.route, masked.route, mask);
+          checkMasked(whole.route, masked.route, { mask, alone: options.tokensInteract !== true });
         const none = createBench(new Uint8Array(tokens));
         const empty = run(none);
         if (empty.route.kind === 'pairs')
@@ -125,19 +122,53 @@ export function describeRouter(router: Router, options: DescribeRouterOptions): 
       });
     });
 
-    it('gives the same bytes twice', () => {
+    it('gives the same bytes twice, in training too', () => {
+      for (const phase of ['evaluate', 'train'] as const) {
+        withoutLeak(router.name, () => {
+          const bench = createBench(undefined, phase);
+          const [first, second] = [run(bench), run(bench)];
+          checkSameRoute(second.route, first.route, `run 2 (${phase})`);
+          checkSame(valuesOf(second.logits), valuesOf(first.logits), `logits of run 2 (${phase})`);
+          disposeTree([bench.x, bench.parameters, first, second]);
+        });
+      }
+    });
+
+    it('routes alike with and without something to go back with', () => {
+      const { infer } = router;
+      if (infer === undefined) return;
       withoutLeak(router.name, () => {
         const bench = createBench();
-        const [first, second] = [run(bench), run(bench)];
-        for (const [i, tensors] of routeTensors(first.route).entries()) {
-          checkSame(
-            valuesOf(routeTensors(second.route)[i]!),
-            valuesOf(tensors),
-            `route tensor ${i} of run 2`,
-          );
+        const output = run(bench);
+        const route = infer.call(router, bench.x, bench.parameters, bench.options());
+        checkNear(route, output.route, 'infer');
+        disposeTree([bench.x, bench.parameters, output, route]);
+      });
+    });
+
+    it('is the gate that it says it is', () => {
+      const { gate } = router;
+      if (gate === undefined) return;
+      withoutLeak(router.name, () => {
+        const bench = createBench();
+        const output = run(bench);
+        const wanted = topKRouter(gate).forward(bench.x, bench.parameters, bench.options());
+        checkNear(output.route, wanted.route, `the route of gate ${JSON.stringify(gate)}`);
+        disposeTree([bench.x, bench.parameters, output, wanted]);
+      });
+    });
+
+    it('moves its buffers to buffers', () => {
+      if (router.advance === undefined) return;
+      withoutLeak(router.name, () => {
+        const buffers = randomBuffers(router);
+        const before = structuredClone(buffers);
+        const load = Float64Array.from({ length: router.experts }, (_, e) => 3 * e);
+        const after = advanceRouter(router, buffers, { load, layer: 3, step: 1 });
+        for (const name of Object.keys(before)) {
+          checkSame(buffers[name]!, before[name]!, `buffer ${name} that advance was given`);
+          check(after[name] !== buffers[name], `buffer ${name} after advance: must be a fresh array`);
         }
-        checkSame(valuesOf(second.logits), valuesOf(first.logits), 'logits of run 2');
-        disposeTree([bench.x, bench.parameters, first, second]);
       });
     });
 
@@ -154,12 +185,68 @@ export function describeRouter(router: Router, options: DescribeRouterOptions): 
 
     it('has the gradients of its forward', () => {
       const mask = Uint8Array.from({ length: tokens }, (_, t) => (t === 2 ? 0 : 1));
-      for (const bench of [createBench(), createBench(mask)]) {
+      for (const bench of [createBench(), createBench(mask), createBench(undefined, 'train')]) {
         checkGradients(router, bench, options.tolerance ?? {});
         disposeTree([bench.x, bench.parameters]);
       }
     });
   });
+}
+
+function randomBuffers(router: Router): Record<string, Float32Array> {
+  const rng = kitRng(`buffers ${router.name}`);
+  return Object.fromEntries(
+    Object.entries(router.bufferShapes()).map(([name, shape]) => [
+      name,
+      randomValues(rng.fork(name), sizeOf(shape), 0.3),
+    ]),
+  );
+}
+
+function sizeOf(shape: readonly number[]): number {
+  return shape.reduce((product, length) => product * length, 1);
+}
+
+/** Rows, parameters as the router begins them (wide, so that choices differ), and everything a model would tell it. */
+function makeBench(router: Router, request: BenchRequest): Bench {
+  const { modelWidth, tokens, mask, phase = 'evaluate' } = request;
+  const rng = kitRng(`router ${router.name}`);
+  const initial = (name: string, shape: readonly number[]): Tensor => {
+    const given = router.initialise?.(name, { shape, rng: rng.fork(name), standardDeviation: 1 });
+    return given === undefined ? randomTensor(rng.fork(name), shape) : tensor(given, [...shape]);
+  };
+  return {
+    x: randomTensor(rng.fork('x'), [tokens, modelWidth]),
+    parameters: Object.fromEntries(
+      Object.entries(router.parameterShapes(modelWidth)).map(([name, shape]) => [name, initial(name, shape)]),
+    ),
+    options: () => ({
+      layer: 3,
+      phase,
+      sequences: 1,
+      ids: Int32Array.from({ length: tokens }, (_, t) => (5 * t) % 11),
+      positions: Int32Array.from({ length: tokens }, (_, t) => t),
+      buffers: randomBuffers(router),
+      ...(phase === 'train' ? { rng: kitRng(`draws of ${router.name}`) } : {}),
+      ...(mask === undefined ? {} : { mask }),
+    }),
+  };
+}
+
+function checkSameRoute(got: Route, wanted: Route, subject: string): void {
+  check(got.kind === wanted.kind, `route of ${subject}: must be of kind ${wanted.kind}, got ${got.kind}`);
+  for (const [i, entry] of routeTensors(wanted).entries())
+    checkSame(valuesOf(routeTensors(got)[i]!), valuesOf(entry), `route tensor ${i} of ${subject}`);
+  if (got.kind === 'pairs' && wanted.kind === 'pairs')
+    checkSame(got.plan.source, wanted.plan.source, `plan of ${subject}`);
+}
+
+function checkNear(got: Route, wanted: Route, subject: string): void {
+  check(got.kind === wanted.kind, `${subject}: must be of kind ${wanted.kind}, got ${got.kind}`);
+  if (got.kind === 'pairs' && wanted.kind === 'pairs')
+    checkSame(got.plan.source, wanted.plan.source, `plan of ${subject}`);
+  for (const [i, entry] of routeTensors(wanted).entries())
+    checkClose(valuesOf(routeTensors(got)[i]!), valuesOf(entry), `route tensor ${i} of ${subject}`);
 }
 
 function routeTensors(route: Route): Tensor[] {
@@ -201,7 +288,11 @@ function checkRoute(route: Route, tokens: number, experts: number): void {
 
 type Pairs = Extract<Route, { kind: 'pairs' }>;
 
-function checkMasked(whole: Pairs, masked: Pairs, mask: Uint8Array): void {
+function checkMasked(
+  whole: Pairs,
+  masked: Pairs,
+  { mask, alone }: { readonly mask: Uint8Array; readonly alone: boolean },
+): void {
   const entries = (route: Pairs): Map<number, number> => {
     const weights = valuesOf(route.weights);
     return new Map([...route.plan.source].map((source, n) => [source, weights[n]!]));
@@ -211,6 +302,7 @@ function checkMasked(whole: Pairs, masked: Pairs, mask: Uint8Array): void {
     const token = Math.floor(source / masked.plan.experts);
     check(mask[token] !== 0, `token ${token}: is masked, must have no pair`);
   }
+  if (!alone) return;
   for (const [source, weight] of all) {
     const token = Math.floor(source / whole.plan.experts);
     if (mask[token] === 0) continue;
@@ -225,7 +317,7 @@ function checkMasked(whole: Pairs, masked: Pairs, mask: Uint8Array): void {
 /** The scalar Σ c·route + Σ a·logits + Σ b·scores, and its gradient from `backward`, against differences. */
 function checkGradients(router: Router, bench: Bench, tolerance: Tolerance): void {
   withoutLeak(router.name, () => {
-    const base = router.forward(bench.x, bench.parameters, bench.options);
+    const base = router.forward(bench.x, bench.parameters, bench.options());
     const tensors = [...routeTensors(base.route), base.logits, base.scores];
     const directions = tensors.map((entry, i) => randomValues(kitRng(`direction ${i}`), entry.size));
     const upstream = tensors.map((entry, i) => tensor(directions[i]!.slice(), entry.shape));
@@ -235,7 +327,7 @@ function checkGradients(router: Router, bench: Bench, tolerance: Tolerance): voi
       dscores: upstream.at(-1) as Tensor2D,
     });
     const valueAt = (x: Tensor2D, parameters: RouterParameters): number => {
-      const moved = router.forward(x, parameters, bench.options);
+      const moved = router.forward(x, parameters, bench.options());
       const same = samePlan(base.route, moved.route);
       const outputs = [...routeTensors(moved.route), moved.logits, moved.scores];
       const total = same
