@@ -13,7 +13,7 @@ import type { ExpertKind, Router } from '@moebius/routing';
 import { countExpertParameters } from '@moebius/routing';
 
 import { isSparseLayer, type ModelConfig } from './config.ts';
-import { type ModelParts, type PartsChoice, resolveParts } from './model-parts.ts';
+import { type ModelParts, type PartsSource, resolveParts } from './model-parts.ts';
 
 const floatBytes = 4;
 
@@ -23,7 +23,7 @@ const floatBytes = 4;
  * @param config - the model
  * @param choice - routers and kinds of experts, when they are not the family's own
  */
-export function countParameters(config: ModelConfig, choice: PartsChoice = {}): number {
+export function countParameters(config: ModelConfig, choice: PartsSource = {}): number {
   return sumParameters(config, config.num_experts) + extraWeights(config, choice, 'all');
 }
 
@@ -34,7 +34,7 @@ export function countParameters(config: ModelConfig, choice: PartsChoice = {}): 
  * @param config - the model
  * @param choice - routers and kinds of experts, when they are not the family's own; of these the mean is taken
  */
-export function countActiveParameters(config: ModelConfig, choice: PartsChoice = {}): number {
+export function countActiveParameters(config: ModelConfig, choice: PartsSource = {}): number {
   return sumParameters(config, config.num_experts_per_tok) + extraWeights(config, choice, 'active');
 }
 
@@ -70,7 +70,7 @@ export interface FlopsEstimate {
 export function estimateFlops(
   config: ModelConfig,
   query: FlopsQuery,
-  choice: PartsChoice = {},
+  choice: PartsSource = {},
 ): FlopsEstimate {
   const { batch = 1, sequence, past = 0 } = query;
   const tokens = batch * sequence;
@@ -124,7 +124,7 @@ export interface BytesEstimate {
 export function estimateBytes(
   config: ModelConfig,
   query: BytesQuery,
-  choice: PartsChoice = {},
+  choice: PartsSource = {},
 ): BytesEstimate {
   const { batch = 1, sequence } = query;
   const tokens = batch * sequence;
@@ -175,8 +175,8 @@ function layerWeights(config: ModelConfig, experts: number): number {
  * Weights that other routers and kinds of experts have beyond the family's own: of all experts, or of as many as the
  * router gives a token.
  */
-function extraWeights(config: ModelConfig, choice: PartsChoice, which: 'all' | 'active'): number {
-  if (choice.router === undefined && choice.experts === undefined && config.moebius === undefined) return 0;
+function extraWeights(config: ModelConfig, choice: PartsSource, which: 'all' | 'active'): number {
+  if (Object.keys(choice).length === 0 && config.moebius === undefined) return 0;
   const parts: ModelParts = resolveParts(config, choice);
   const usual = config.num_experts * config.hidden_size;
   return parts.routers.reduce((sum, router, layer) => {

@@ -21,7 +21,7 @@ import { assertCount, cloneTree, disposeTree, linearForward, runOp, tensor1d } f
 import type { KvCache, ParameterStore, Tensor2D } from '@moebius/tensor';
 
 import type { Block, ParameterGradients } from './block.ts';
-import { isSparseLayer, type ModelConfig } from './config.ts';
+import type { ModelConfig } from './config.ts';
 import { createDenseBlock, createSparseBlock } from './decoder-block.ts';
 import {
   type BackwardOptions,
@@ -160,6 +160,8 @@ export interface ModelOptions extends PartsChoice {
   readonly source?: ExpertSource;
   /** First values of router buffers, by their names in a file. Default: as the routers say. */
   readonly buffers?: { readonly [id: string]: Float32Array };
+  /** Router buffers shared with another model of the same parts (averaged weights). Default: its own. */
+  readonly routerState?: RouterState;
   /** What generation_config.json holds. Default: the special tokens of the configuration. */
   readonly generation?: GenerationConfig;
   /** Makes the block of one layer. Default {@link createDecoderBlock}. */
@@ -189,7 +191,7 @@ export function createModel(options: ModelOptions): DecoderModel {
   const parts = resolveParts(options.config, options);
   const config = withParts(options.config, parts);
   assertExecutor(executor, parts);
-  const routerState = createRouterState(config, parts, options.buffers);
+  const routerState = options.routerState ?? createRouterState(config, parts, options.buffers);
   const direct = options.executor === undefined && options.source === undefined;
   const made = { ...options, config, parts, routerState, executor, direct };
   const trunk: Trunk = { config, parameters, blocks: createBlocks(made) };

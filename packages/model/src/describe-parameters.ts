@@ -11,7 +11,7 @@ import { type ExpertKind, type InitialRequest, partShape, type Router } from '@m
 
 import { isSparseLayer, type ModelConfig } from './config.ts';
 import { familyOf, type FeedForwardNames, type ModelNames } from './family.ts';
-import { type ModelParts, type PartsChoice, resolveParts } from './model-parts.ts';
+import { type ModelParts, type PartsSource, resolveParts } from './model-parts.ts';
 
 /** One parameter of a model. */
 export interface ParameterDescription {
@@ -38,7 +38,7 @@ export interface ParameterDescription {
  */
 export function describeParameters(
   config: ModelConfig,
-  choice: PartsChoice = {},
+  choice: PartsSource = {},
 ): readonly ParameterDescription[] {
   return describeTensors(config, resolveParts(config, choice));
 }

@@ -50,7 +50,7 @@ export { loadModel, readModelConfig } from './load-model.ts';
 export type { LoadModelOptions } from './load-model.ts';
 export type { ModelExtension, NamedExperts, NamedRouter } from './model-extension.ts';
 export { resolveParts } from './model-parts.ts';
-export type { ExpertPlace, ModelParts, PartsChoice } from './model-parts.ts';
+export type { ExpertPlace, ModelParts, PartsChoice, PartsSource } from './model-parts.ts';
 export { moeForward, takeMoeBackward } from './moe-block.ts';
 export type { MoeBackwardScope, MoeGradients, MoeInput, MoeLayer, MoeOutput, MoeSaved } from './moe-block.ts';
 export type { LayerLoad, RouterState } from './router-state.ts';

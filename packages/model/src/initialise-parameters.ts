@@ -6,7 +6,7 @@ import { createParameterStore, type ParameterInit, type ParameterStore } from '@
 
 import type { ModelConfig } from './config.ts';
 import { describeParameters, type ParameterDescription } from './describe-parameters.ts';
-import type { PartsChoice } from './model-parts.ts';
+import type { PartsSource } from './model-parts.ts';
 
 /**
  * Makes random parameters. Each draws from a fork of `rng` named by its id, so a parameter's values do not depend on
@@ -20,7 +20,7 @@ import type { PartsChoice } from './model-parts.ts';
 export function initialiseParameters(
   config: ModelConfig,
   rng: Rng,
-  choice: PartsChoice = {},
+  choice: PartsSource = {},
 ): ParameterStore {
   return createParameterStore(initialValues(describeParameters(config, choice), config, rng));
 }

@@ -46,15 +46,19 @@ export interface ModelParts {
   readonly experts: readonly (readonly ExpertKind[])[];
 }
 
+/** Parts to be found, or those of a model (`model.parts`). */
+export type PartsSource = PartsChoice | ModelParts;
+
 /**
  * Finds the parts of a model.
  *
  * @param config - the model; its `moebius` section names parts that must be given or known
- * @param choice - parts by value, and plug-ins
+ * @param choice - parts by value and plug-ins; the parts of a model are given back as they are
  * @throws `configuration` when a named part is not given, or another one is; when a router has another number of experts
  * @throws `plugin` when a value is not a router or kind
  */
-export function resolveParts(config: ModelConfig, choice: PartsChoice = {}): ModelParts {
+export function resolveParts(config: ModelConfig, choice: PartsSource = {}): ModelParts {
+  if ('routers' in choice) return choice;
   const layers = Array.from({ length: config.num_hidden_layers }, (_, layer) => layer);
   const sparse = layers.filter((layer) => isSparseLayer(config, layer));
   const faults: Fault[] = [];

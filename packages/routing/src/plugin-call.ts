@@ -46,7 +46,8 @@ export function callPlugin<R>(call: PluginCall, hook: () => R, check: (result: R
   try {
     return runOp(`${call.kind}.${call.name}`, () => {
       const result = hook();
-      const fault = check(result);
+      // A promise is refused by the scope, which says so better.
+      const fault = isObject(result) && 'then' in result ? null : check(result);
       if (fault !== null) throw pluginFault(call, fault);
       return result;
     });
@@ -147,7 +148,7 @@ function placeOf(index: number, { shape }: Tensor): number[] {
  * Whether a result hands an input back as if it were its own: freeing one would free the other.
  *
  * @param result - a tree
- * @param inputs - borrowed tensors of the call
+ * @param inputs - borrowed tensors `[…]` of the call
  */
 export function aliasFault(result: unknown, inputs: readonly Tensor[]): PluginFault | null {
   if (!listTensors(result).some((tensor) => inputs.includes(tensor))) return null;

@@ -27,6 +27,13 @@ const files = {
   'watch.mjs': `export const watch = ${define('callback', 'watch')};`,
   'route.mjs': `export const route = ${define('router', 'far')};`,
   'fast.mjs': `export const fast = ${define('executor', 'fast')};`,
+  'relu.mjs': `export const kind = ${define('expert', 'far-relu')};`,
+  'far-kind.mjs': `export const far = ${define('drafter', 'far')};`,
+  'family.mjs': [
+    "const create = (place, options) => ({ made: 'by family', place, options });",
+    "const plugin = { kind: 'router-factory', name: 'family', create };",
+    "export const family = Object.defineProperty(plugin, Symbol.for('moebius.plugin'), { value: true });",
+  ].join('\n'),
   'taken.mjs': `export const loss = ${define('balance-loss', 'load-balance')};`,
   'plain.mjs': 'export const lr = 1; export function go() {}',
   'throwing.mjs': 'throw new RangeError("no such device");',
@@ -75,7 +82,7 @@ describe('loadPlugins', () => {
   it('says what a module lacks: an entry, a plug-in, a load without an error', async () => {
     expect(await messageOf(names('closed'))).toContain('plugins "closed": must export its entry');
     expect(await messageOf(names('./plain.mjs'))).toBe(
-      'plugins "./plain.mjs": must export a plug-in made by defineBalanceLoss, defineExecutor or defineCallback, got the exports go, lr',
+      'plugins "./plain.mjs": must export a plug-in made by defineRouter, defineExpert, defineBalanceLoss, defineExecutor, defineCallback, …, got the exports go, lr',
     );
     expect(await messageOf(names('./throwing.mjs'))).toBe(
       'plugins "./throwing.mjs": must load, got "no such device" from <project>/throwing.mjs (fix the module, or leave it out)',
@@ -102,12 +109,12 @@ describe('the plug-ins of a run', () => {
     const unnamed = await run({ plugins });
     expect(unnamed.balance).toEqual([]);
     expect(unnamed.executor).toBeUndefined();
-    expect(await run({})).toEqual({ callbacks: [], balance: [], executor: undefined });
+    expect(await run({})).toEqual({ callbacks: [], balance: [], executor: undefined, parts: {} });
   });
 
   it('must be of a kind that a run takes, with a name that is free', async () => {
-    expect(await messageOf(run({ plugins: ['./route.mjs'] }))).toBe(
-      'plugins "./route.mjs": must be of kind callback, balance-loss, executor, optimizer, got "far" of kind "router" (a run takes no plug-ins of that kind: use it in your own code)',
+    expect(await messageOf(run({ plugins: ['./far-kind.mjs'] }))).toBe(
+      'plugins "./far-kind.mjs": must be of kind callback, balance-loss, executor, optimizer, router, router-factory, expert, got "far" of kind "drafter" (a run takes no plug-ins of that kind: use it in your own code)',
     );
     expect(await messageOf(run({ plugins: ['./taken.mjs'] }))).toContain(
       'got "load-balance", which is built in',
@@ -125,5 +132,34 @@ describe('the plug-ins of a run', () => {
     expect(await messageOf(run({ executor: 'fast' }))).toBe(
       'executor: must name a plug-in of kind executor (none), got "fast" (add its module to plugins)',
     );
+  });
+
+  it('are the router and the kind of experts that it names', async () => {
+    const plugins = ['./route.mjs', './family.mjs', './relu.mjs'];
+    const plain = await run({ plugins, router: { name: 'far' }, expertKind: 'far-relu' });
+    expect(plain.parts).toMatchObject({
+      router: { kind: 'router', name: 'far' },
+      experts: { name: 'far-relu' },
+    });
+    expect(plain.parts.plugins?.map(({ name }) => name)).toEqual(['far', 'family', 'far-relu']);
+    const { parts } = await run({ plugins, router: { name: 'family', temperature: 0.1 } });
+    const place = { layer: 0, place: 0, sparseLayers: 1, experts: 4, topK: 2, modelWidth: 8 };
+    const make = parts.router as unknown as (at: typeof place) => unknown;
+    expect(make(place)).toEqual({ made: 'by family', place, options: { temperature: 0.1 } });
+    expect((await run({ expertKind: 'plain-relu-bias' })).parts.experts).toMatchObject({ kind: 'expert' });
+  });
+
+  it('must exist, and a router that is not made from options has none', async () => {
+    const plugins = ['./route.mjs', './family.mjs', './relu.mjs'];
+    expect(await messageOf(run({ plugins, router: { name: 'famly' } }))).toBe(
+      'router.name: must name a plug-in of kind router (far, family), got "famly" (did you mean "family"?)',
+    );
+    expect(await messageOf(run({ plugins, router: { name: 'far', temperature: 1 } }))).toBe(
+      'router: must have no options beside name, because "far" is a router and no factory, got temperature (make it with defineRouterFactory)',
+    );
+    expect(await messageOf(run({ plugins, expertKind: 'far-rely' }))).toContain(
+      'got "far-rely" (did you mean "far-relu"?)',
+    );
+    expect(await messageOf(run({ expertKind: 'plain-rellu' }))).toContain('(did you mean "plain-relu"?)');
   });
 });

@@ -74,7 +74,7 @@ async function importPlugins(specifier: string, from: string): Promise<readonly 
   const names = Object.keys(exported).toSorted();
   throw pluginError(
     specifier,
-    'must export a plug-in made by defineBalanceLoss, defineExecutor or defineCallback',
+    'must export a plug-in made by defineRouter, defineExpert, defineBalanceLoss, defineExecutor, defineCallback, …',
     names.length === 0 ? 'no exports' : `the exports ${names.join(', ')}`,
   );
 }

@@ -1,10 +1,12 @@
 /**
- * @file What a run takes from its plug-ins: callbacks at once, balance losses and the executor by name.
+ * @file What a run takes from its plug-ins: callbacks at once, balance losses, the executor, the router and the kind of
+ * experts by name.
  */
 import { MoebiusError, isPlugin, nearest } from '@moebius/core';
 import type { Plugin } from '@moebius/core';
-import type { WeightedLoss } from '@moebius/model';
-import type { BalanceLoss, ExpertExecutor } from '@moebius/routing';
+import type { PartsChoice, WeightedLoss } from '@moebius/model';
+import { builtInExperts } from '@moebius/routing';
+import type { BalanceLoss, ExpertExecutor, ExpertKind, Router, RouterFactory } from '@moebius/routing';
 import { optimizers } from '@moebius/tensor';
 import type { OptimizerDefinition } from '@moebius/tensor';
 
@@ -23,9 +25,12 @@ export interface RunPlugins {
   readonly executor: ExpertExecutor | undefined;
   /** The optimizer named in `optimizer.kind`; undefined: a built-in one. */
   readonly optimizer: OptimizerDefinition | undefined;
+  /** The router named in `router`, the kind named in `expertKind`, and all routers and kinds for a model that names its own. */
+  readonly parts: PartsChoice;
 }
 
-const usableKinds = ['callback', 'balance-loss', 'executor', 'optimizer'] as const;
+const usableKinds = ['callback', 'balance-loss', 'executor', 'optimizer', 'router', 'router-factory', 'expert'] as const;
+const routerKinds = ['router', 'router-factory'] as const;
 /** Names in metrics that the built-in losses have. */
 const takenLosses = ['load-balance', 'z-loss', 'logit-z-loss'];
 
@@ -39,23 +44,54 @@ export async function loadRunPlugins(config: TrainConfig, options: LoadPluginsOp
   const loaded = await loadPlugins(config.plugins ?? [], options);
   for (const entry of loaded) assertUsable(entry);
   const plugins = loaded.map(({ plugin }) => plugin);
+  const own = plugins.filter(({ kind }) => kind === 'expert' || isRouterKind(kind));
   return {
     callbacks: plugins.filter((plugin): plugin is Callback => isPlugin(plugin, 'callback')),
     balance: Object.entries(config.losses.balance ?? {}).map(([name, coefficient]) => ({
-      loss: pick(plugins, 'balance-loss', { name, path: `losses.balance.${name}` }) as BalanceLoss,
+      loss: pick(plugins, ['balance-loss'], { name, path: `losses.balance.${name}` }) as BalanceLoss,
       coefficient,
     })),
     executor:
       config.executor === undefined
         ? undefined
-        : (pick(plugins, 'executor', { name: config.executor, path: 'executor' }) as ExpertExecutor),
+        : (pick(plugins, ['executor'], { name: config.executor, path: 'executor' }) as ExpertExecutor),
     optimizer: optimizers.has(config.optimizer.kind)
       ? undefined
-      : (pick(plugins, 'optimizer', {
+      : (pick(plugins, ['optimizer'], {
           name: config.optimizer.kind,
           path: 'optimizer.kind',
         }) as OptimizerDefinition),
+    parts: {
+      ...(own.length === 0 ? {} : { plugins: own }),
+      ...(config.router === undefined ? {} : { router: chooseRouter(plugins, config.router) }),
+      ...(config.expertKind === undefined ? {} : { experts: chooseExpert(plugins, config.expertKind) }),
+    },
   };
+}
+
+function isRouterKind(kind: string): boolean {
+  return (routerKinds as readonly string[]).includes(kind);
+}
+
+/** The router as it is, or made for each layer from its options. */
+function chooseRouter(
+  plugins: readonly Plugin[],
+  { name, ...options }: NonNullable<TrainConfig['router']>,
+): NonNullable<PartsChoice['router']> {
+  const found = pick(plugins, routerKinds, { name, path: 'router.name' });
+  if (isPlugin(found, 'router-factory')) return (place) => (found as RouterFactory).create(place, options);
+  const extra = Object.keys(options);
+  if (extra.length === 0) return found as Router;
+  throw new MoebiusError({
+    code: 'configuration',
+    message: `router: must have no options beside name, because "${name}" is a router and no factory, got ${extra.join(', ')} (make it with defineRouterFactory)`,
+    details: { name, extra },
+  });
+}
+
+function chooseExpert(plugins: readonly Plugin[], name: string): ExpertKind {
+  const all = [...plugins, ...builtInExperts()];
+  return pick(all, ['expert'], { name, path: 'expertKind' }) as ExpertKind;
 }
 
 function assertUsable({ plugin: { kind, name }, specifier }: LoadedPlugin): void {
@@ -84,13 +120,15 @@ function assertUsable({ plugin: { kind, name }, specifier }: LoadedPlugin): void
 
 function pick(
   plugins: readonly Plugin[],
-  kind: (typeof usableKinds)[number],
+  kinds: readonly (typeof usableKinds)[number][],
   wanted: { readonly name: string; readonly path: string },
 ): Plugin {
   const { name, path } = wanted;
-  const found = plugins.find((plugin) => plugin.kind === kind && plugin.name === name);
+  const candidates = plugins.filter((plugin) => (kinds as readonly string[]).includes(plugin.kind));
+  const found = candidates.find((plugin) => plugin.name === name);
   if (found !== undefined) return found;
-  const known = plugins.filter((plugin) => plugin.kind === kind).map((plugin) => plugin.name);
+  const known = candidates.map((plugin) => plugin.name);
+  const kind = kinds[0] ?? 'callback';
   const other = plugins.find((plugin) => plugin.name === name);
   const close = nearest(name, known);
   const got = other === undefined ? JSON.stringify(name) : `${JSON.stringify(name)} of kind "${other.kind}"`;

@@ -6,6 +6,7 @@
  * backward; then four micro-batches of two sequences train like one of eight.
  */
 import { runSync } from '@moebius/core';
+import type { Rng } from '@moebius/core';
 import type { DecoderModel, TokenBatch, WeightedLoss } from '@moebius/model';
 import { addStatistics, loadBalanceLoss, readStatistics, zLoss } from '@moebius/routing';
 import type { HostStatistics, LossStatistics } from '@moebius/routing';
@@ -43,18 +44,23 @@ export function chooseBalanceLosses(config: TrainConfig): readonly WeightedLoss[
  *
  * @param model - borrowed
  * @param batches - ids of the micro-batches
+ * @param options - the losses, and each micro-batch's random numbers: the same that its training pass will see
  */
 export function reduceBalance(
   model: DecoderModel,
   batches: readonly TokenBatch[],
-  losses: readonly WeightedLoss[],
+  options: { readonly losses: readonly WeightedLoss[]; readonly rngs: readonly (Rng | undefined)[] },
 ): ReducedLoss[] {
+  const { losses, rngs } = options;
   const totals: HostStatistics[][] = losses.map(() => []);
-  for (const input of batches) {
+  for (const [micro, input] of batches.entries()) {
+    const rng = rngs[micro];
     const seen: LossStatistics[][] = losses.map(() => []);
     try {
       const { hidden } = runSync(
         model.forward(input, {
+          phase: 'train',
+          ...(rng === undefined ? {} : { rng }),
           observe: (_, observation) => {
             for (const [at, { loss }] of losses.entries()) seen[at]?.push(loss.statistics(observation));
           },

@@ -12,7 +12,7 @@ import {
   loadModel,
   readModelConfig,
 } from '@moebius/model';
-import type { DecoderModel, ModelConfig, ModelOptions } from '@moebius/model';
+import type { DecoderModel, ModelConfig, ModelOptions, PartsChoice } from '@moebius/model';
 
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { readTokenizer } from '../tokenizer/tokenizer-folder.ts';
@@ -36,13 +36,15 @@ export async function createInitialModel(
   wiring: ModelWiring,
 ): Promise<DecoderModel> {
   if (initFrom === null) {
-    const parameters = initialiseParameters(modelConfig, createRng([seed]).fork('parameters'));
+    const parameters = initialiseParameters(modelConfig, createRng([seed]).fork('parameters'), wiring);
     return createModel({ ...wiring, config: modelConfig, parameters });
   }
-  assertSameParameters(initFrom, modelConfig);
+  const { router, experts, plugins } = wiring;
+  const parts: PartsChoice = { router, experts, plugins };
+  assertSameParameters(initFrom, modelConfig, parts);
   // The loaded model is only a holder of its weights: it has made nothing else until it runs.
-  const { parameters, generation } = await loadModel(initFrom);
-  return createModel({ generation, ...wiring, config: modelConfig, parameters });
+  const { parameters, generation, routerState } = await loadModel(initFrom, parts);
+  return createModel({ generation, ...wiring, config: modelConfig, parameters, routerState });
 }
 
 /**
@@ -88,10 +90,10 @@ export async function assertInitialTokenizer({ initFrom }: TrainConfig, tokenize
   });
 }
 
-function assertSameParameters(initFrom: string, wanted: ModelConfig): void {
+function assertSameParameters(initFrom: string, wanted: ModelConfig, parts: PartsChoice): void {
   const found = readModelConfig(initFrom);
   const shapes = (config: ModelConfig): string =>
-    JSON.stringify(describeParameters(config).map(({ id, shape }) => [id, shape]));
+    JSON.stringify(describeParameters(config, parts).map(({ id, shape }) => [id, shape]));
   if (shapes(found) === shapes(wanted)) return;
   const fields = Object.keys(wanted) as (keyof ModelConfig)[];
   const differing = fields

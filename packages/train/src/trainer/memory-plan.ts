@@ -10,7 +10,7 @@ import { totalmem } from 'node:os';
 
 import { MoebiusError } from '@moebius/core';
 import { describeParameters, estimateBytes } from '@moebius/model';
-import type { ModelConfig } from '@moebius/model';
+import type { ModelConfig, PartsSource } from '@moebius/model';
 
 import { optimizerBytes } from './optimizer-settings.ts';
 import type { TrainConfig } from './train-config.ts';
@@ -32,12 +32,16 @@ export interface MemoryEstimate {
 export const processBytes: number = 676 * 2 ** 20;
 
 /** Estimates the memory of a run, the process left out. */
-export function estimateMemory(config: TrainConfig, model: ModelConfig): MemoryEstimate {
+export function estimateMemory(
+  config: TrainConfig,
+  model: ModelConfig,
+  parts: PartsSource = {},
+): MemoryEstimate {
   const { batch, ema, earlyStop, output } = config;
-  const bytes = estimateBytes(model, { batch: batch.sequences, sequence: batch.length });
+  const bytes = estimateBytes(model, { batch: batch.sequences, sequence: batch.length }, parts);
   const copies = (ema === null ? 0 : bytes.parameters) + (earlyStop === null ? 0 : bytes.parameters);
   const sums = batch.accumulation > 1 ? bytes.gradients : 0;
-  const moments = optimizerBytes(config.optimizer, describeParameters(model));
+  const moments = optimizerBytes(config.optimizer, describeParameters(model, parts));
   const kept = bytes.parameters + moments + copies;
   return {
     step: bytes.train - bytes.optimizer + moments + sums + copies,
@@ -52,6 +56,8 @@ export interface MemoryLimits {
   readonly limitBytes?: number | undefined;
   /** What the process holds beside its tensors; at least {@link processBytes} is counted. */
   readonly usedBytes?: number | undefined;
+  /** Routers and kinds of experts, when they are not the family's own. */
+  readonly parts?: PartsSource;
 }
 
 /**
@@ -66,6 +72,7 @@ export function assertFits(config: TrainConfig, model: ModelConfig, limits: Memo
     const { step, save } = estimateMemory(
       { ...config, batch: { ...config.batch, sequences, length } },
       model,
+      limits.parts,
     );
     return usedBytes + Math.max(step, save);
   };
@@ -75,7 +82,7 @@ export function assertFits(config: TrainConfig, model: ModelConfig, limits: Memo
   const fittingSequences = largestFitting(sequences, (count) => needed(count, length) <= limitBytes);
   const fittingLength =
     fittingSequences > 0 ? length : largestFitting(length, (tokens) => needed(1, tokens) <= limitBytes);
-  const { state } = estimateMemory(config, model);
+  const { state } = estimateMemory(config, model, limits.parts);
   throw new MoebiusError({
     code: 'limit',
     message: `memory: a run must fit in ${mebibytes(limitBytes)} MiB, got an estimate of ${mebibytes(neededBytes)} MiB, ${mebibytes(usedBytes)} of them for the process (${remedyOf({ fittingSequences, fittingLength, length, state })})`,

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 
 import { MoebiusError, parseConfig, runAsync, z } from '@moebius/core';
 import { createStateFileWriter, openStateFile } from '@moebius/safetensors';
+import type { RouterState } from '@moebius/model';
 import { exportParameters, importParameters } from '@moebius/tensor';
 import type { ParameterStore } from '@moebius/tensor';
 
@@ -51,6 +52,8 @@ const decisiveKeys = [
   'initFrom',
   'ema',
   'earlyStop',
+  'router',
+  'expertKind',
 ] as const;
 
 /** Where a run keeps its checkpoint. */
@@ -68,6 +71,13 @@ export interface RunIdentity {
   readonly trainingTokens: number;
 }
 
+/** Where a checkpoint is, and what it holds beside parameters. */
+export interface CheckpointPlace {
+  readonly output: string;
+  /** What routers keep beside trained tensors. */
+  readonly routers?: RouterState | undefined;
+}
+
 /**
  * Saves a run, replacing its last checkpoint.
  *
@@ -78,7 +88,7 @@ export interface RunIdentity {
 export async function saveCheckpoint(
   store: ParameterStore,
   progress: RunProgress,
-  identity: RunIdentity & { readonly output: string; readonly copies?: WeightCopies },
+  identity: RunIdentity & CheckpointPlace & { readonly copies?: WeightCopies },
 ): Promise<void> {
   const file = checkpointFile(identity.output);
   await mkdir(join(identity.output, 'checkpoint'), { recursive: true });
@@ -91,6 +101,7 @@ export async function saveCheckpoint(
     await runAsync(exportParameters(snapshot, writer));
     for (const [name, copy] of Object.entries(identity.copies ?? {}))
       await runAsync(exportCopy(name, copy, writer));
+    if (identity.routers !== undefined) await runAsync(identity.routers.exportTo(writer));
     await runAsync(writer.commit());
   } catch (error) {
     await runAsync(writer.abort());
@@ -109,10 +120,10 @@ export async function saveCheckpoint(
  */
 export async function loadCheckpoint(
   store: ParameterStore,
-  identity: RunIdentity & {
-    readonly output: string;
-    readonly copies?: (progress: RunProgress) => WeightCopies;
-  },
+  identity: RunIdentity &
+    CheckpointPlace & {
+      readonly copies?: (progress: RunProgress) => WeightCopies;
+    },
 ): Promise<RunProgress> {
   const file = checkpointFile(identity.output);
   if (!(await exists(file))) {
@@ -134,6 +145,7 @@ export async function loadCheckpoint(
     await runAsync(importParameters(store, reader));
     for (const [name, copy] of Object.entries(identity.copies?.(progress) ?? {}))
       await runAsync(importCopy(name, copy, reader));
+    if (identity.routers !== undefined) await runAsync(identity.routers.importFrom(reader));
     return progress;
   } finally {
     reader.close();

@@ -2,7 +2,7 @@
  * @file The plan of a run: how long it is, how far it has come, what memory it needs. Numbers only.
  */
 import { countActiveParameters, countParameters, estimateFlops } from '@moebius/model';
-import type { ModelConfig } from '@moebius/model';
+import type { ModelConfig, PartsSource } from '@moebius/model';
 
 import type { BestSoFar } from './early-stop.ts';
 import { estimateMemory } from './memory-plan.ts';
@@ -56,11 +56,11 @@ export const freshProgress: RunProgress = {
 };
 
 /** Plans a run. */
-export function planRun(config: TrainConfig, model: ModelConfig): RunPlan {
+export function planRun(config: TrainConfig, model: ModelConfig, parts: PartsSource = {}): RunPlan {
   const { duration, batch } = config;
   const { sequences, length, accumulation } = batch;
   const tokensPerStep = sequences * length * accumulation;
-  const memory = estimateMemory(config, model);
+  const memory = estimateMemory(config, model, parts);
   let steps: number | undefined;
   if ('steps' in duration) steps = duration.steps;
   if ('tokens' in duration) steps = Math.ceil(duration.tokens / tokensPerStep);
@@ -69,10 +69,10 @@ export function planRun(config: TrainConfig, model: ModelConfig): RunPlan {
     durationMs: 'minutes' in duration ? duration.minutes * 60_000 : undefined,
     rowsPerStep: sequences * accumulation,
     tokensPerStep,
-    parameters: countParameters(model),
-    activeParameters: countActiveParameters(model),
+    parameters: countParameters(model, parts),
+    activeParameters: countActiveParameters(model, parts),
     estimatedBytes: memory.step,
-    flopsPerStep: estimateFlops(model, { batch: sequences * accumulation, sequence: length }).train,
+    flopsPerStep: estimateFlops(model, { batch: sequences * accumulation, sequence: length }, parts).train,
   };
 }
 

@@ -145,6 +145,7 @@ export async function* prepareSession(
     session.progress = await loadCheckpoint(session.model.parameters, {
       ...identity,
       output,
+      routers: session.model.routerState,
       copies: (progress) => openCopies(session, progress),
     });
     session.savedStep = session.progress.step;
@@ -184,21 +185,29 @@ async function createSession(
   assertLength(length, modelConfig);
   await assertInitialTokenizer(config, dataset.tokenizer);
   const { memoryLimitBytes: limitBytes, residentBytes } = options;
-  if (limitBytes !== null) assertFits(config, modelConfig, { limitBytes, usedBytes: residentBytes?.() });
+  const { parts } = plugins;
+  const limits = { limitBytes: limitBytes ?? undefined, usedBytes: residentBytes?.() };
+  if (limitBytes !== null) assertFits(config, modelConfig, { ...limits, parts });
   const sampler = createRunSampler(config, dataset);
-  const plan = planRun(config, modelConfig);
+  const plan = planRun(config, modelConfig, parts);
   assertFillsStep(sampler, plan, length);
-  const ids = describeParameters(modelConfig).map(({ id }) => id);
+  const ids = describeParameters(modelConfig, parts).map(({ id }) => id);
   const treatments = planTreatments(config.optimizer, ids);
   const executor = options.executor ?? plugins.executor;
-  const wiring = executor === undefined ? {} : { executor: guardExecutor(executor) };
+  const wiring = { ...parts, ...(executor === undefined ? {} : { executor: guardExecutor(executor) }) };
   const chosen = options.balance?.map(guardLoss) ?? [
     ...chooseBalanceLosses(config),
     ...plugins.balance.map(guardLoss),
   ];
   const model = await createInitialModel(config, modelConfig, wiring);
   const wire = (parameters: ParameterStore): DecoderModel =>
-    createModel({ ...wiring, generation: model.generation, config: modelConfig, parameters });
+    createModel({
+      ...wiring,
+      generation: model.generation,
+      config: modelConfig,
+      parameters,
+      routerState: model.routerState,
+    });
   return {
     config,
     options,

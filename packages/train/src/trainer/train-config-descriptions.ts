@@ -113,10 +113,14 @@ export const trainConfigDescriptions: { readonly [path: string]: string } = {
   'engine.threads': 'Threads inside one operation; default all cores.',
   seed: 'Of initial weights and of the order of the data. Default 0.',
   plugins:
-    'Modules to load, by package or path: their callbacks run, their losses and executors can be named.',
+    'Modules to load, by package or path: their callbacks run; losses, executors, routers and kinds of experts can be named.',
   executor: 'An executor of `plugins`, by name. Default: the local one.',
   tensorboard:
     "TensorBoard's event files: in `tensorboard` of the output folder (true), or in this folder. Default false.",
+  router:
+    "A router of `plugins` for every sparse layer, by name, with its own options beside it. Default: the model family's gate.",
+  expertKind:
+    "The kind of every expert by name, built in (`plain-relu`, `gated-gelu`, …) or of `plugins`. Default: the model family's.",
   output: 'Folder for metrics, checkpoints and the trained model; null (default) keeps nothing on disk.',
   'model.model_type': 'Family: decides the gate and the tensor names.',
   'model.vocab_size': 'V: entries of the vocabulary.',
@@ -143,4 +147,9 @@ export const trainConfigDescriptions: { readonly [path: string]: string } = {
   'model.bos_token_id': 'First token of a text, or null.',
   'model.eos_token_id': 'Tokens that end generation.',
   'model.pad_token_id': 'Padding token, or null.',
+  'model.moebius':
+    "Routers and kinds of experts that are not the family's own, by name; Hugging Face ignores it.",
+  'model.moebius.schemaVersion': 'Of this section.',
+  'model.moebius.routers': "Absent: every sparse layer has the family's gate.",
+  'model.moebius.experts': "Absent: every expert is of the family's kind.",
 };

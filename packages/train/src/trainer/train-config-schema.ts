@@ -152,6 +152,8 @@ const schema: z.ZodType<TrainConfig> = z.strictObject({
   plugins: z.array(path).optional(),
   executor: z.string().min(1).optional(),
   tensorboard: z.union([z.boolean(), path]).default(false),
+  router: z.looseObject({ name: z.string().min(1) }).optional(),
+  expertKind: z.string().min(1).optional(),
   output: path.nullable().default(null),
 });
 

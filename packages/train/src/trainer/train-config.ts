@@ -231,12 +231,16 @@ export interface TrainConfig {
   };
   /** Of initial weights and of the order of the data. Default 0. */
   readonly seed: number;
-  /** Modules to load, by package or path: their callbacks run, their losses and executors can be named. */
+  /** Modules to load, by package or path: their callbacks run; losses, executors, routers and kinds of experts can be named. */
   readonly plugins?: readonly string[] | undefined;
   /** An executor of `plugins`, by name. Default: the local one. */
   readonly executor?: string | undefined;
   /** TensorBoard's event files: in `tensorboard` of the output folder (true), or in this folder. Default false. */
   readonly tensorboard: boolean | string;
+  /** A router of `plugins` for every sparse layer, by name, with its own options beside it. Default: the model family's gate. */
+  readonly router?: { readonly [option: string]: unknown; readonly name: string } | undefined;
+  /** The kind of every expert by name, built in (`plain-relu`, `gated-gelu`, …) or of `plugins`. Default: the model family's. */
+  readonly expertKind?: string | undefined;
   /** Folder for metrics, checkpoints and the trained model; null (default) keeps nothing on disk. */
   readonly output: string | null;
 }

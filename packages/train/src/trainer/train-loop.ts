@@ -5,7 +5,7 @@ import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
-import { isMoebiusError, MoebiusError } from '@moebius/core';
+import { createRng, isMoebiusError, MoebiusError } from '@moebius/core';
 import { saveModel } from '@moebius/model';
 import { memory } from '@moebius/tensor';
 
@@ -163,6 +163,7 @@ async function takeStep(session: Session, loop: Loop): Promise<StepEvent | SkipE
   const outcome = attemptStep(session, () =>
     runTrainStep(model, {
       step: progress.step + 1,
+      rng: createRng([config.seed]).fork('routers'),
       batches,
       balance: session.balance,
       balanceOver: config.losses.over,
@@ -306,6 +307,7 @@ async function* saveProgress(session: Session, loop: Loop): AsyncGenerator<Train
   await saveCheckpoint(model.parameters, progress, {
     config,
     output,
+    routers: model.routerState,
     tokenizerHash: dataset.tokenizer.hash,
     trainingTokens: dataset.training.tokens.length,
     copies: savedCopies(session),

@@ -5,6 +5,7 @@
  * count_i / count. Balance losses are those of the whole step (or of each micro-batch, when the run says so).
  */
 import { MoebiusError, isMoebiusError, runSync } from '@moebius/core';
+import type { Rng } from '@moebius/core';
 import type {
   DecoderModel,
   LayerRouting,
@@ -38,6 +39,8 @@ export interface StepRequest {
   readonly treatments: Treatments;
   /** Largest gradient norm; null does not clip. */
   readonly clipNorm: number | null;
+  /** Of the run; a pass forks its own by step and micro-batch. Absent: routers draw nothing. */
+  readonly rng?: Rng;
 }
 
 /** What a step did. */
@@ -79,13 +82,16 @@ function trainStep(model: DecoderModel, request: StepRequest): StepOutcome {
   const tokens = counts.reduce((sum, count) => sum + count, 0);
   const isReduced = batches.length > 1 && balance.length > 0 && request.balanceOver === 'step';
   const inputs = batches.map(({ ids, targets, rows }) => ({ ids, targets, batch: rows }));
-  const reduced = isReduced ? reduceBalance(model, inputs, balance) : undefined;
+  const rngs = inputs.map((_, at) => request.rng?.fork(request.step).fork(at));
+  const reduced = isReduced ? reduceBalance(model, inputs, { losses: balance, rngs }) : undefined;
   const tally = createTally();
   let gradients: ParameterGradients = {};
   try {
     for (const [at, input] of inputs.entries()) {
       const weight = (counts[at] ?? 0) / Math.max(1, tokens);
-      const output = runSync(model.loss(input, { balance, zLossCoefficient: request.zLossCoefficient }));
+      const rng = rngs[at];
+      const asked = { balance, zLossCoefficient: request.zLossCoefficient };
+      const output = runSync(model.loss(input, rng === undefined ? asked : { ...asked, rng }));
       tally.add(output, weight, 1 / inputs.length);
       const all = backward(model, output, { weight, reduced, share: 1 / inputs.length });
       gradients = takeSum(gradients, takeTrained(all, request.treatments));
@@ -95,7 +101,9 @@ function trainStep(model: DecoderModel, request: StepRequest): StepOutcome {
       treatments: request.treatments,
       ...(request.clipNorm === null ? {} : { clipNorm: request.clipNorm }),
     });
-    return { ...tally.finish(reduced), gradientNorm: report.norm, tokens };
+    const finished = tally.finish(reduced);
+    model.routerState.advance(finished.loads, request.step);
+    return { ...finished, gradientNorm: report.norm, tokens };
   } finally {
     disposeTree(gradients);
   }
