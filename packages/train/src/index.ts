@@ -51,6 +51,7 @@ export type {
   EvaluationConfig,
   LossesConfig,
   NumericsConfig,
+  RouterConfig,
   OptimizerConfig,
   ReplayConfig,
   ScheduleConfig,

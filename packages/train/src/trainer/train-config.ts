@@ -161,6 +161,13 @@ export interface NumericsConfig {
   readonly maximumSkips: number;
 }
 
+/** A router by name; every other key is an option of its own. */
+export interface RouterConfig {
+  /** Of a router or router factory of `plugins`. */
+  readonly name: string;
+  readonly [option: string]: unknown;
+}
+
 /** A checked run configuration with every default filled. */
 export interface TrainConfig {
   /** Where the JSON Schema is that an editor checks the file against; kept, and otherwise ignored. */
@@ -238,7 +245,7 @@ export interface TrainConfig {
   /** TensorBoard's event files: in `tensorboard` of the output folder (true), or in this folder. Default false. */
   readonly tensorboard: boolean | string;
   /** A router of `plugins` for every sparse layer, by name, with its own options beside it. Default: the model family's gate. */
-  readonly router?: { readonly [option: string]: unknown; readonly name: string } | undefined;
+  readonly router?: RouterConfig | undefined;
   /** The kind of every expert by name, built in (`plain-relu`, `gated-gelu`, …) or of `plugins`. Default: the model family's. */
   readonly expertKind?: string | undefined;
   /** Folder for metrics, checkpoints and the trained model; null (default) keeps nothing on disk. */
