@@ -36,6 +36,8 @@ export interface ForwardPass {
   readonly mask?: Uint8Array;
   /** What the pass is for: routers draw random numbers in `train` only. */
   readonly phase: RouterPhase;
+  /** Training step, for schedules of routers. */
+  readonly step?: number;
   /** Of this pass; a layer forks its own by its index. Absent: nothing is random. */
   readonly rng?: Rng;
   /** Whether `saved` is wanted. */

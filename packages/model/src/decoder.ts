@@ -62,6 +62,8 @@ export interface PassOptions {
   readonly phase?: RouterPhase;
   /** For this pass of this step: the same generator gives the same pass again. Not advanced. Absent: nothing is random. */
   readonly rng?: Rng;
+  /** Training step, for routers with a schedule. */
+  readonly step?: number;
 }
 
 /** How {@link DecoderModel.forward} runs. */
@@ -322,7 +324,7 @@ interface ForwardScope {
 
 function* runForward(input: TokenBatch, options: ForwardOptions, scope: ForwardScope): Task<TrunkOutput> {
   const { ids, batch = cacheBatch(options.cache) } = input;
-  const { training = false, cache = null, observe = () => undefined, rng } = options;
+  const { training = false, cache = null, observe = () => undefined, rng, step } = options;
   const { mask } = input;
   if (training && cache !== null) throw trainingWithCache();
   if (mask !== undefined) assertCount(mask.length, ids.length, 'mask length');
@@ -333,7 +335,12 @@ function* runForward(input: TokenBatch, options: ForwardOptions, scope: ForwardS
   const positions_T = tensor1d(positions, 'int32');
   try {
     const shared = { ids, batch, positions: positions_T, hostPositions: positions, table };
-    const asked = { phase, ...(rng === undefined ? {} : { rng }), ...(mask === undefined ? {} : { mask }) };
+    const asked = {
+      phase,
+      ...(rng === undefined ? {} : { rng }),
+      ...(step === undefined ? {} : { step }),
+      ...(mask === undefined ? {} : { mask }),
+    };
     return yield* trunkForward(ids, scope.trunk, { ...shared, ...asked, training, cache, observe });
   } finally {
     disposeTree([positions_T, table]);

@@ -21,7 +21,10 @@ import { findWeights, type WeightPlan, type WeightSource } from './weight-plan.t
 import { firstNotFinite, transposeMatrix } from './transpose.kernel.ts';
 
 /** How {@link loadModel} reads. */
-export interface LoadModelOptions extends Omit<ModelOptions, 'config' | 'parameters' | 'buffers' | 'routerState'> {
+export interface LoadModelOptions extends Omit<
+  ModelOptions,
+  'config' | 'parameters' | 'buffers' | 'routerState'
+> {
   /** What to do about parameters the file lacks: refuse, or start them at random from this generator. Default refuse. */
   readonly missing?: 'refuse' | { /** Forked by id. */ readonly initialise: Rng };
   /** What to do about tensors the model has no place for. Default refuse. */

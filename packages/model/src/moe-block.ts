@@ -109,8 +109,9 @@ export function* moeForward(input: MoeInput, layer: MoeLayer, pass: ForwardPass)
       disposeTree(route);
     }
   }
-  const { route, logits, scores, saved: router, taps = {} } = routeForward(layer.router, request);
-  const observation = observationOf({ route, logits, scores }, layer, pass);
+  const output = routeForward(layer.router, request);
+  const { route, logits, scores, saved: router, taps = {} } = output;
+  const observation = observationOf(output, layer, pass);
   let kept = false;
   let isDone = false;
   try {
@@ -130,17 +131,18 @@ export function* moeForward(input: MoeInput, layer: MoeLayer, pass: ForwardPass)
 
 /** What balance losses and loads see: pairs have a plan, other routes have none. */
 function observationOf(
-  { route, logits, scores }: Pick<RouterOutput, 'route' | 'logits' | 'scores'>,
+  { route, primary, logits, scores }: RouterOutput,
   { router }: MoeLayer,
   { mask }: ForwardPass,
 ): GateObservation | null {
   if (route.kind !== 'pairs') return null;
   const config = router.gate ?? router;
-  return { config, plan: route.plan, logits, scores, ...(mask === undefined ? {} : { mask }) };
+  const plan = primary ?? route.plan;
+  return { config, plan, logits, scores, ...(mask === undefined ? {} : { mask }) };
 }
 
 function routerOptions(input: MoeInput, layer: MoeLayer, pass: ForwardPass): RouterOptions {
-  const { rng, mask } = pass;
+  const { rng, mask, step } = pass;
   const { taps } = input;
   return {
     layer: layer.layer,
@@ -150,6 +152,7 @@ function routerOptions(input: MoeInput, layer: MoeLayer, pass: ForwardPass): Rou
     positions: pass.hostPositions,
     sequences: pass.batch,
     ...(rng === undefined ? {} : { rng: rng.fork(layer.layer) }),
+    ...(step === undefined ? {} : { step }),
     ...(mask === undefined ? {} : { mask }),
     ...(taps === undefined ? {} : { taps }),
   };

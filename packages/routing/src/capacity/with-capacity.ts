@@ -49,7 +49,7 @@ export function withCapacity(router: Router, policy: CapacityPolicy): Router {
   const faults = policy.sizeFaults({ experts: router.experts });
   if (faults.length > 0) throw configurationError(`capacity policy "${policy.name}"`, faults);
   // Shortcuts of the inner router (a fused form, a route without backward) know nothing of the policy.
-  const { gate: _gate, infer: _infer, ...rest } = router as Router & Shortcuts;
+  const { gate: _gate, infer: _infer, ...rest } = router;
   return defineRouter({
     ...rest,
     name: `${router.name}-with-${policy.name}`,
@@ -57,12 +57,6 @@ export function withCapacity(router: Router, policy: CapacityPolicy): Router {
       runOp('capacity', () => cap(router.forward(x, parameters, options), { router, policy, options })),
     backward: (saved, upstream) => backward(router, saved as CappedSaved, upstream),
   });
-}
-
-/** Members that would lead around the policy. */
-interface Shortcuts {
-  readonly gate?: unknown;
-  readonly infer?: unknown;
 }
 
 interface CapWork {

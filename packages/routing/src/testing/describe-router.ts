@@ -18,7 +18,8 @@ import {
   withoutLeak,
 } from './checks.ts';
 import type { TestApi, Tolerance } from './checks.ts';
-import type { Router, RouterOptions, RouterOutput, RouterParameters, RouterPhase } from '../define-router.ts';
+import type { Router, RouterOptions, RouterOutput, RouterParameters } from '../define-router.ts';
+import type { RouterPhase } from '../token-context.ts';
 import { assertPlan } from '../dispatch-plan.ts';
 import type { Route } from '../route.ts';
 import { advanceRouter } from '../run-router.ts';

@@ -49,9 +49,13 @@ export function chooseBalanceLosses(config: TrainConfig): readonly WeightedLoss[
 export function reduceBalance(
   model: DecoderModel,
   batches: readonly TokenBatch[],
-  options: { readonly losses: readonly WeightedLoss[]; readonly rngs: readonly (Rng | undefined)[] },
+  options: {
+    readonly losses: readonly WeightedLoss[];
+    readonly rngs: readonly (Rng | undefined)[];
+    readonly step: number;
+  },
 ): ReducedLoss[] {
-  const { losses, rngs } = options;
+  const { losses, rngs, step } = options;
   const totals: HostStatistics[][] = losses.map(() => []);
   for (const [micro, input] of batches.entries()) {
     const rng = rngs[micro];
@@ -60,6 +64,7 @@ export function reduceBalance(
       const { hidden } = runSync(
         model.forward(input, {
           phase: 'train',
+          step,
           ...(rng === undefined ? {} : { rng }),
           observe: (_, observation) => {
             for (const [at, { loss }] of losses.entries()) seen[at]?.push(loss.statistics(observation));

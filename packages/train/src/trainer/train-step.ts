@@ -83,14 +83,16 @@ function trainStep(model: DecoderModel, request: StepRequest): StepOutcome {
   const isReduced = batches.length > 1 && balance.length > 0 && request.balanceOver === 'step';
   const inputs = batches.map(({ ids, targets, rows }) => ({ ids, targets, batch: rows }));
   const rngs = inputs.map((_, at) => request.rng?.fork(request.step).fork(at));
-  const reduced = isReduced ? reduceBalance(model, inputs, { losses: balance, rngs }) : undefined;
+  const reduced = isReduced
+    ? reduceBalance(model, inputs, { losses: balance, rngs, step: request.step })
+    : undefined;
   const tally = createTally();
   let gradients: ParameterGradients = {};
   try {
     for (const [at, input] of inputs.entries()) {
       const weight = (counts[at] ?? 0) / Math.max(1, tokens);
       const rng = rngs[at];
-      const asked = { balance, zLossCoefficient: request.zLossCoefficient };
+      const asked = { balance, zLossCoefficient: request.zLossCoefficient, step: request.step };
       const output = runSync(model.loss(input, rng === undefined ? asked : { ...asked, rng }));
       tally.add(output, weight, 1 / inputs.length);
       const all = backward(model, output, { weight, reduced, share: 1 / inputs.length });
