@@ -16,7 +16,8 @@ import type { DispatchPlan } from './dispatch-plan.ts';
 import type { GateConfig } from './gate-config.ts';
 
 /** What a loss needs to know of a gate or router. A {@link GateConfig} is one. */
-export type GateView = Pick<GateConfig, 'experts' | 'topK' | 'score'>;
+export type GateView = Pick<GateConfig, 'experts' | 'topK' | 'score'> &
+  Partial<Pick<GateConfig, 'renormalise'>>;
 
 /** What a loss sees of one layer's gate. Tensors are borrowed. */
 export interface GateObservation {

@@ -61,7 +61,7 @@ export async function measureRouting(
     const sums = layers.get(layer) ?? emptySums(plan.experts);
     layers.set(layer, sums);
     const host = readHostSync(scores) as Float32Array;
-    addRoutingSumsInto(sums, plan, { scores: host, renormalise: config.renormalise });
+    addRoutingSumsInto(sums, plan, { scores: host, renormalise: config.renormalise ?? false });
   };
   let tokens = 0;
   for (const { ids, batch } of batchesOf(shard.tokens, { length, sequences, maximumTokens })) {

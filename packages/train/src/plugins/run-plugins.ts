@@ -29,7 +29,15 @@ export interface RunPlugins {
   readonly parts: PartsChoice;
 }
 
-const usableKinds = ['callback', 'balance-loss', 'executor', 'optimizer', 'router', 'router-factory', 'expert'] as const;
+const usableKinds = [
+  'callback',
+  'balance-loss',
+  'executor',
+  'optimizer',
+  'router',
+  'router-factory',
+  'expert',
+] as const;
 const routerKinds = ['router', 'router-factory'] as const;
 /** Names in metrics that the built-in losses have. */
 const takenLosses = ['load-balance', 'z-loss', 'logit-z-loss'];
