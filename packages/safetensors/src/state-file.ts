@@ -1,9 +1,12 @@
 /**
  * @file The state ports of `@moebius/core` over one safetensors file.
  *
- * Tensor names are `<unit>/<tensor>`; versions and boxes are in the metadata, so the file opens in Python as it is.
+ * Tensor names are `<unit>/<tensor>`; versions, boxes and a hash of each unit's bytes are in the metadata, so the file
+ * opens in Python as it is, and a byte that changed on the disk is found when its unit is read.
  * Units are held in memory until commit: the header, which comes first, needs all their sizes.
  */
+import { createHash } from 'node:crypto';
+
 import {
   assertStateUnit,
   MoebiusError,
@@ -27,6 +30,7 @@ const directorySchema = z.array(
   z.strictObject({
     id: z.string().min(1),
     version: z.int().min(0),
+    sha256: z.string().optional(),
     tensors: z.array(z.strictObject({ name: z.string(), box: boxSchema.optional() })),
   }),
 );
@@ -141,7 +145,13 @@ function createStateReader(path: string, file: TensorReader, directory: Director
         const tensor = { dtype, shape, bytes: file.readBytes(fileName(id, name)) };
         return [name, box === undefined ? tensor : { ...tensor, box }];
       });
-      return { id, version: unit.version, tensors: Object.fromEntries(entries) as StateUnit['tensors'] };
+      const state = {
+        id,
+        version: unit.version,
+        tensors: Object.fromEntries(entries) as StateUnit['tensors'],
+      };
+      assertIntact(path, state, unit.sha256);
+      return state;
     },
     close: () => file.close(),
     [Symbol.dispose]: () => file.close(),
@@ -177,7 +187,27 @@ function describeUnit(unit: StateUnit): Directory[number] {
     if (box === undefined) return { name };
     return { name, box: { globalShape: [...box.globalShape], offset: [...box.offset] } };
   });
-  return { id: unit.id, version: unit.version, tensors };
+  return { id: unit.id, version: unit.version, sha256: hashUnit(unit), tensors };
+}
+
+/** Hash of all bytes of a unit, tensor by tensor, lengths included. */
+function hashUnit({ tensors }: StateUnit): string {
+  const hash = createHash('sha256');
+  for (const [name, { bytes }] of Object.entries(tensors))
+    hash.update(`${name}:${bytes.length}:`).update(bytes);
+  return hash.digest('hex');
+}
+
+/** Files without hashes are read as they are: they were written before there were any. */
+function assertIntact(path: string, unit: StateUnit, expected: string | undefined): void {
+  if (expected === undefined) return;
+  const got = hashUnit(unit);
+  if (got === expected) return;
+  throw new MoebiusError({
+    code: 'checkpoint',
+    message: `${path}: unit ${quote(unit.id)} must have the bytes it was saved with, got others: sha256 ${got.slice(0, 12)}… where ${expected.slice(0, 12)}… was written (the file is damaged: restore a copy)`,
+    details: { path, id: unit.id, expected, got },
+  });
 }
 
 function copyUnit(unit: StateUnit): StateUnit {

@@ -143,3 +143,45 @@ describe('a state file', () => {
     }
   });
 });
+
+describe('a byte that changed on the disk', () => {
+  it('is found when its unit is read, and no other unit is refused', () => {
+    write(createStateFileWriter(file), [unit('first', 1), unit('second', 2)]);
+    const bytes = fs.readFileSync(file);
+    const last = bytes.length - 1;
+    bytes[last] = (bytes[last] ?? 0) ^ 1;
+    fs.writeFileSync(file, bytes);
+    const reader = openStateFile(file);
+    const refused: string[] = [];
+    for (const id of ['first', 'second']) {
+      try {
+        expect(runSync(reader.read(id))).toEqual(unit(id, id === 'first' ? 1 : 2));
+      } catch (error) {
+        if (!isMoebiusError(error, 'checkpoint')) throw error;
+        refused.push(error.message);
+      }
+    }
+    reader.close();
+    expect(refused).toHaveLength(1);
+    expect(refused[0]).toMatch(
+      /state\.safetensors: unit "(first|second)" must have the bytes it was saved with, got others: sha256 [0-9a-f]{12}… where [0-9a-f]{12}… was written \(the file is damaged: restore a copy\)$/,
+    );
+  });
+
+  it('is not looked for in a file that was written without hashes', () => {
+    write(createStateFileWriter(file), [unit('first', 1)]);
+    const reader = openSafetensors(file);
+    const directory = reader.metadata.get('moebius.units') ?? '';
+    const tensors = reader.names().map((name) => {
+      const { dtype, shape } = reader.info(name);
+      return { name, dtype, shape, bytes: reader.readBytes(name) };
+    });
+    reader.close();
+    const old = directory.replace(/"sha256":"[0-9a-f]+",/u, '');
+    expect(old).not.toBe(directory);
+    writeSafetensors(file, tensors, { metadata: { 'moebius.units': old } });
+    const again = openStateFile(file);
+    expect(runSync(again.read('first'))).toEqual(unit('first', 1));
+    again.close();
+  });
+});

@@ -191,6 +191,15 @@ describe('checkpoint', () => {
       },
       /state\.safetensors: must hold a state, got no metadata moebius\.units/,
     ],
+    ...[0.5, 0.75, 0.999].map((share): [string, (file: string, bytes: Buffer) => void, RegExp] => [
+      `with one bit changed at ${100 * share} %`,
+      (file, bytes) => {
+        const at = Math.floor(share * bytes.length);
+        bytes[at] = (bytes[at] ?? 0) ^ 1;
+        writeFileSync(file, bytes);
+      },
+      /state\.safetensors: unit ".*" must have the bytes it was saved with, got others: sha256 [0-9a-f]{12}… where [0-9a-f]{12}… was written \(the file is damaged: restore a copy\)$/,
+    ]),
     [
       'that is a model',
       (file) => cpSync(join(finished, 'model', 'model.safetensors'), file),
