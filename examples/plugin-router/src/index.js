@@ -1,2 +1,3 @@
+export { cosine, cosineRouter } from './cosine-router.js';
 export { gateEntropy } from './gate-entropy.js';
 export { gateReport } from './gate-report.js';
