@@ -8,8 +8,13 @@ const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.
   version: string;
 };
 
-// `moebius … | head` closes our stdout: that is no error.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+// `moebius … | head` closes our stdout: that is no error. A run that is going on hears of it and saves itself.
+let isHeard = false;
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  isHeard ||= process.emit('SIGPIPE', 'SIGPIPE');
+  if (!isHeard) process.exit(error.code === 'EPIPE' ? 0 : 1);
+});
+process.stderr.on('error', () => undefined);
 
 process.exitCode = await runProgram(
   process.argv.slice(2),
@@ -19,6 +24,7 @@ process.exitCode = await runProgram(
     stderr: process.stderr,
     env: process.env,
     signals: process,
+    commandLine: ['moebius', ...process.argv.slice(2)].join(' '),
     workingFolder: process.cwd(),
     nowMs: () => performance.now(),
     wallTimeMs: () => Date.now(),

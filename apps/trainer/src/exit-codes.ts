@@ -14,8 +14,14 @@ export interface ExitCodes {
   readonly engine: 4;
   /** The numbers broke: loss or gradients are no longer finite. */
   readonly numerics: 5;
+  /** Stopped because its terminal was closed (128 + SIGHUP); the run is saved and can be resumed. */
+  readonly hungUp: 129;
   /** Stopped by Ctrl-C (128 + SIGINT); after the first one the run is saved and can be resumed. */
   readonly interrupted: 130;
+  /** Stopped because nobody reads its output any more (128 + SIGPIPE); the run is saved and can be resumed. */
+  readonly outputClosed: 141;
+  /** Stopped by SIGTERM (128 + SIGTERM); after the first one the run is saved and can be resumed. */
+  readonly terminated: 143;
 }
 
 /** Exit statuses by name. */
@@ -26,7 +32,10 @@ export const exitCodes: ExitCodes = {
   data: 3,
   engine: 4,
   numerics: 5,
+  hungUp: 129,
   interrupted: 130,
+  outputClosed: 141,
+  terminated: 143,
 };
 
 /** What each status means, in one line. */
@@ -38,8 +47,20 @@ export const exitMeanings: readonly { readonly status: number; readonly meaning:
   { status: exitCodes.engine, meaning: 'the engine cannot be used (see: moebius doctor)' },
   { status: exitCodes.numerics, meaning: 'loss or gradients are no longer finite' },
   {
+    status: exitCodes.hungUp,
+    meaning: 'stopped because its terminal was closed; the run is saved and resumable',
+  },
+  {
     status: exitCodes.interrupted,
     meaning: 'stopped by Ctrl-C; after the first one the run is saved and resumable',
+  },
+  {
+    status: exitCodes.outputClosed,
+    meaning: 'stopped because nobody reads its output; the run is saved and resumable',
+  },
+  {
+    status: exitCodes.terminated,
+    meaning: 'stopped by SIGTERM; after the first one the run is saved and resumable',
   },
 ];
 

@@ -8,6 +8,8 @@ export interface Host extends TerminalSource {
   readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean };
   /** Signals, and ending at once. */
   readonly signals: SignalSource;
+  /** How the process was called, for those who find it at work. */
+  readonly commandLine: string;
   /** Folder that relative paths start from. */
   readonly workingFolder: string;
   /** Milliseconds that never go back. */

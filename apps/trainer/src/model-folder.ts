@@ -3,7 +3,7 @@ import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
 import { MoebiusError } from '@moebius/core';
-import { loadModel } from '@moebius/model';
+import { loadModel, recoverModelFolder } from '@moebius/model';
 import type { DecoderModel } from '@moebius/model';
 import { readTokenizer } from '@moebius/train';
 import type { Tokenizer } from '@moebius/train';
@@ -26,6 +26,7 @@ export interface LoadedModel {
 export async function findModelFolder(path: string, workingFolder: string): Promise<string> {
   const given = resolve(workingFolder, path);
   for (const folder of [given, join(given, 'model')]) {
+    recoverModelFolder(folder);
     if (await isThere(join(folder, 'config.json'))) return folder;
   }
   const got = (await isThere(given)) ? 'a folder without one' : 'nothing';

@@ -100,12 +100,24 @@ async function planResumedRun(
     numerics: { ...started.numerics, onNonFinite: onNonfinite },
     tensorboard: typeof tensorboard === 'string' ? resolve(workingFolder, tensorboard) : tensorboard,
   };
-  return { config, existing: 'resume', prompt: promptOf(config) };
+  return { config, existing: await resumeOrBegin(config, context), prompt: promptOf(config) };
 }
 
 /** What the sample continues: a recipe's prompt, also when the recipe was printed into a file first. */
 function promptOf({ name }: TrainConfig): string {
   return recipes.has(name) ? recipes.get(name).prompt : '';
+}
+
+/** A run that was stopped before its first checkpoint is begun again: there is nothing that could be lost. */
+async function resumeOrBegin(
+  { output }: TrainConfig,
+  { terminal }: CommandContext,
+): Promise<'resume' | 'overwrite'> {
+  const found = await entriesOf(output ?? '');
+  const saved = found.includes('checkpoint') ? await entriesOf(join(output ?? '', 'checkpoint')) : [];
+  if (found.includes('model') || saved.includes('state.safetensors')) return 'resume';
+  terminal.note('           no checkpoint was saved: the run begins again');
+  return 'overwrite';
 }
 
 async function planNewRun(flags: TrainFlags, context: CommandContext): Promise<TrainingPlan> {

@@ -33,7 +33,8 @@ Examples:
 
 ${exitCodeHelp}
 
-NO_COLOR switches colours off; MOEBIUS_CACHE moves the per-user cache (default ~/.cache/moebius).`;
+NO_COLOR switches colours off; MOEBIUS_CACHE moves the per-user cache (default ~/.cache/moebius);
+MOEBIUS_DISK_PATIENCE is how many seconds the last save of a run waits for room on a full disk (default 600).`;
 
 /**
  * Runs a command line.

@@ -1,18 +1,20 @@
 /** @file `run.json` in a run's folder: its whole configuration, so that it can be resumed and measured as it was made. */
-import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 
 import { MoebiusError } from '@moebius/core';
-import { parseTrainConfig } from '@moebius/train';
+import { lockRun, parseTrainConfig, runLockName } from '@moebius/train';
 import type { TrainConfig } from '@moebius/train';
 
 /** Name of the file. */
 export const runFileName = 'run.json';
 
-/** Writes the configuration of a run into its folder. */
+/** Writes the configuration of a run into its folder, whole or not at all. */
 export async function writeRunFile(config: TrainConfig, folder: string): Promise<void> {
   await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, runFileName), `${JSON.stringify(config, null, 2)}\n`);
+  const file = join(folder, runFileName);
+  await writeFile(`${file}.partial`, `${JSON.stringify(config, null, 2)}\n`);
+  await rename(`${file}.partial`, file);
 }
 
 /**
@@ -65,11 +67,24 @@ export async function nameRuns(parent: string): Promise<string> {
         .join(', ');
 }
 
-/** The first of `folder`, `folder-2`, `folder-3`, … that does not exist or is empty. */
+/**
+ * The first of `folder`, `folder-2`, `folder-3`, … that does not exist or is empty. One with nothing but the lock of
+ * a process that died is empty.
+ */
 export async function freshFolder(folder: string): Promise<string> {
   for (let number = 1; ; number += 1) {
     const candidate = number === 1 ? folder : `${folder}-${number}`;
     const entries = await readdir(candidate).catch(() => []);
     if (entries.length === 0) return candidate;
+    if (entries.every((name) => name === runLockName) && isFree(candidate)) return candidate;
+  }
+}
+
+function isFree(folder: string): boolean {
+  try {
+    lockRun(folder, { command: 'looking for a free folder' }).release();
+    return true;
+  } catch {
+    return false;
   }
 }

@@ -100,6 +100,8 @@ function showEvent(event: TrainEvent, showing: Showing): void {
       return showing.progress.note(describeEvaluation(event));
     case 'save':
       return showing.progress.note(describeSave(event, showing.terminal));
+    case 'save-failed':
+      return showing.terminal.warn(`warning: ${event.message}; trying again ${event.retry}`);
     case 'end':
       showing.progress.end();
       return describeEnd(event, showing).forEach((line) => showing.terminal.line(line));

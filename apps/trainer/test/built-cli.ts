@@ -1,13 +1,14 @@
 /** @file Runs the built `moebius` as people do: a child process, its output, its status. */
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
-const cli = join(root, 'apps/trainer/dist/cli.js');
+/** The built command. */
+export const cli: string = join(root, 'apps/trainer/dist/cli.js');
 
 /** What a command did. */
 export interface Outcome {
@@ -16,14 +17,37 @@ export interface Outcome {
   readonly error: string;
 }
 
-/** Builds the command and all it needs; from turbo's cache when nothing changed. */
+/** Builds the command and all it needs; from turbo's cache when nothing changed. One test file at a time. */
 export function buildCli(): void {
-  const { status, stdout, stderr } = spawnSync(
-    join(root, 'node_modules/.bin/turbo'),
-    ['run', 'build', '--filter=@moebius/trainer...', '--output-logs=errors-only'],
-    { cwd: root, encoding: 'utf8', env: { ...process.env, TURBO_TELEMETRY_DISABLED: '1' } },
-  );
-  if (status !== 0) throw new Error(`the build failed:\n${stdout}\n${stderr}`);
+  const turn = takeTurn();
+  try {
+    const { status, stdout, stderr } = spawnSync(
+      join(root, 'node_modules/.bin/turbo'),
+      ['run', 'build', '--filter=@moebius/trainer...', '--output-logs=errors-only'],
+      { cwd: root, encoding: 'utf8', env: { ...process.env, TURBO_TELEMETRY_DISABLED: '1' } },
+    );
+    if (status !== 0) throw new Error(`the build failed:\n${stdout}\n${stderr}`);
+  } finally {
+    rmSync(turn, { recursive: true, force: true });
+  }
+}
+
+/** Waits until no other test file builds: two builds at once remove each other's files. */
+function takeTurn(): string {
+  const turn = join(root, 'apps/trainer/node_modules/.moebius-build');
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  mkdirSync(join(turn, '..'), { recursive: true });
+  for (;;) {
+    try {
+      mkdirSync(turn);
+      return turn;
+    } catch {
+      const begun = statSync(turn, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
+      // Left by a test run that was killed.
+      if (Date.now() - begun > 300_000) rmSync(turn, { recursive: true, force: true });
+      Atomics.wait(pause, 0, 0, 100);
+    }
+  }
 }
 
 /** Runs a command to its end. */
@@ -42,10 +66,14 @@ export function moebius(
 }
 
 /** Starts a command. */
-export function startMoebius(parameters: readonly string[], options: { cwd: string }): ChildProcess {
+export function startMoebius(
+  parameters: readonly string[],
+  options: { cwd: string; env?: NodeJS.ProcessEnv },
+): ChildProcess {
   return spawn(process.execPath, [cli, ...parameters], {
     cwd: options.cwd,
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, FORCE_COLOR: '', ...options.env },
   });
 }
 

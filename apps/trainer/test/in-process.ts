@@ -37,6 +37,7 @@ export async function runHere(parameters: readonly string[], options: Surroundin
     stderr: { write: (text) => (written.error += text) },
     env,
     signals: Object.assign(new EventEmitter(), { exit: () => undefined }),
+    commandLine: ['moebius', ...parameters].join(' '),
     workingFolder: cwd,
     nowMs: () => performance.now(),
     wallTimeMs: () => Date.now(),

@@ -47,6 +47,7 @@ export type {
   WeightedLoss,
 } from './loss.ts';
 export { loadModel, readModelConfig } from './load-model.ts';
+export { recoverModelFolder } from './steady-folder.ts';
 export type { LoadModelOptions } from './load-model.ts';
 export type { ModelExtension, NamedExperts, NamedRouter } from './model-extension.ts';
 export { resolveParts } from './model-parts.ts';

@@ -12,11 +12,12 @@ import { openSharded, type TensorReader } from '@moebius/safetensors';
 import { createParameterStore, type ParameterInit } from '@moebius/tensor';
 
 import { type ModelConfig, parseModelConfig } from './config.ts';
-import { readGenerationConfig } from './generation-config.ts';
+import { type GenerationConfig, readGenerationConfig } from './generation-config.ts';
 import { createModel, type DecoderModel, type ModelOptions } from './decoder.ts';
 import { initialValues } from './initialise-parameters.ts';
 import { type ModelParts, type PartsChoice, resolveParts } from './model-parts.ts';
 import { readJsonFile } from './read-json-file.ts';
+import { openUnchanged, recoverModelFolder } from './steady-folder.ts';
 import { findWeights, type WeightPlan, type WeightSource } from './weight-plan.ts';
 import { firstNotFinite, transposeMatrix } from './transpose.kernel.ts';
 
@@ -40,6 +41,7 @@ export interface LoadModelOptions extends Omit<
  * @throws `io` when there is none; `format` when it is not JSON; `configuration` listing every fault
  */
 export function readModelConfig(folder: string): ModelConfig {
+  recoverModelFolder(folder);
   const file = path.join(folder, 'config.json');
   const value = readJsonFile(file);
   if (value !== undefined) return parseModelConfig(value, file);
@@ -65,10 +67,7 @@ export function readModelConfig(folder: string): ModelConfig {
  */
 export async function loadModel(folder: string, options: LoadModelOptions = {}): Promise<DecoderModel> {
   const { missing = 'refuse', unused = 'refuse', checkFinite = true, ...wiring } = options;
-  const config = readModelConfig(folder);
-  const generation = readGenerationConfig(folder, config);
-  const parts = partsOf(folder, config, wiring);
-  const reader = openSharded(folder);
+  const { config, generation, parts, reader } = openUnchanged(folder, () => openFiles(folder, wiring));
   try {
     const plan = findWeights(config, reader, parts);
     assertComplete(plan, { folder, missing, unused });
@@ -101,6 +100,23 @@ function partsOf(folder: string, config: ModelConfig, choice: PartsChoice): Mode
       cause: error,
     });
   }
+}
+
+/** What is read first, and what is open. */
+interface OpenedFiles {
+  readonly config: ModelConfig;
+  readonly generation: GenerationConfig;
+  readonly parts: ModelParts;
+  readonly reader: TensorReader;
+  close(): void;
+}
+
+function openFiles(folder: string, choice: PartsChoice): OpenedFiles {
+  const config = readModelConfig(folder);
+  const generation = readGenerationConfig(folder, config);
+  const parts = partsOf(folder, config, choice);
+  const reader = openSharded(folder);
+  return { config, generation, parts, reader, close: () => reader.close() };
 }
 
 interface Tolerance {

@@ -1,14 +1,15 @@
 /**
  * @file Writes a model as a folder that Hugging Face transformers opens.
  *
- * The folder is made beside its place under a temporary name and renamed into it, so a reader sees the old folder or
- * the new one. Files in an existing model folder that are not the model's (a tokenizer, a card) are carried over.
+ * Over a model with the same configuration only the weights change, and they do so by one rename: a reader sees the
+ * old model or the new one at every moment. Another model's folder is made beside its place and moved into it. Files in
+ * an existing model folder that are not the model's (a tokenizer, a card) stay.
  */
 import fs from 'node:fs';
 import path from 'node:path';
 
 import { type DType, MoebiusError } from '@moebius/core';
-import { type TensorSource, writeShardedSafetensors } from '@moebius/safetensors';
+import { removeLeftovers, type TensorSource, writeShardedSafetensors } from '@moebius/safetensors';
 import { readHostSync } from '@moebius/tensor';
 
 import { modelConfigToJson } from './config.ts';
@@ -16,6 +17,8 @@ import type { DecoderModel } from './decoder.ts';
 import { describeTensors, fileShape } from './describe-parameters.ts';
 import { defaultGeneration, type GenerationConfig, generationConfigToJson } from './generation-config.ts';
 import { resolveParts } from './model-parts.ts';
+import { removeWorkshops, replaceFolder } from './replace-folder.ts';
+import { recoverModelFolder } from './steady-folder.ts';
 import { transposeMatrix } from './transpose.kernel.ts';
 
 /** How weights are stored. */
@@ -69,7 +72,6 @@ export interface SavedModel {
 export function saveModel(folder: string, model: SavableModel, options: SaveModelOptions = {}): SavedModel {
   const { dtype = 'float32', files = {}, maxShardBytes } = options;
   const target = fs.existsSync(folder) ? fs.realpathSync(folder) : path.resolve(folder);
-  assertReplaceable(target);
   assertFileNames(files);
   const generation = options.generation ?? model.generation ?? defaultGeneration(model.config);
   const written = {
@@ -77,15 +79,48 @@ export function saveModel(folder: string, model: SavableModel, options: SaveMode
     'generation_config.json': `${JSON.stringify(generationConfigToJson(generation), null, 2)}\n`,
     ...files,
   };
-  return inFolder(target, (stage) => {
-    const result = writeShardedSafetensors(stage, listTensors(model, storedTypes[dtype]), {
+  const writeWeights = (into: string): SavedModel => {
+    const result = writeShardedSafetensors(into, listTensors(model, storedTypes[dtype]), {
       metadata: { format: 'pt' },
       ...(maxShardBytes === undefined ? {} : { maxShardBytes }),
     });
-    for (const [name, content] of Object.entries(written)) writeDurably(path.join(stage, name), content);
-    carryOver(target, stage, Object.keys(written));
     return { folder: target, files: result.files, totalBytes: result.totalBytes };
+  };
+  try {
+    fs.mkdirSync(path.dirname(target), { recursive: true });
+    recoverModelFolder(target);
+    removeWorkshops(target);
+    assertReplaceable(target);
+    if (holdsAll(target, written)) return replaceWeights(target, writeWeights);
+    return replaceFolder(target, (stage) => {
+      const saved = writeWeights(stage);
+      for (const [name, content] of Object.entries(written)) writeDurably(path.join(stage, name), content);
+      carryOver(target, stage, Object.keys(written));
+      return saved;
+    });
+  } catch (error) {
+    throw asIoError(target, error);
+  }
+}
+
+/** Whether a folder has these very files, so that only its weights differ from the model that is saved. */
+function holdsAll(target: string, files: { readonly [name: string]: string | Uint8Array }): boolean {
+  return Object.entries(files).every(([name, content]) => {
+    const file = path.join(target, name);
+    return fs.existsSync(file) && fs.readFileSync(file).equals(Buffer.from(content));
   });
+}
+
+/** New weights in an old folder; what earlier saves left there when they were killed is removed. */
+function replaceWeights(target: string, write: (into: string) => SavedModel): SavedModel {
+  removeLeftovers(target);
+  const saved = write(target);
+  for (const name of fs.readdirSync(target)) {
+    const isStale =
+      /^model(-g\d+)?(-\d{5}-of-\d{5})?\.safetensors$/.test(name) && !saved.files.includes(name);
+    if (isStale) fs.rmSync(path.join(target, name), { force: true });
+  }
+  return saved;
 }
 
 /** One source per parameter, and per buffer of a router; a tensor is read from the engine when its turn comes. */
@@ -108,33 +143,6 @@ function listTensors(model: SavableModel, dtype: DType): TensorSource[] {
     content: () => ({ data: values }),
   }));
   return [...trained, ...buffers];
-}
-
-/** Runs `write` on a folder under a temporary name beside `target`, then puts it in its place. */
-function inFolder<R>(target: string, write: (stage: string) => R): R {
-  const parent = path.dirname(target);
-  try {
-    fs.mkdirSync(parent, { recursive: true });
-    const workshop = fs.mkdtempSync(path.join(parent, `.${path.basename(target)}.saving-`));
-    try {
-      const stage = path.join(workshop, 'new');
-      fs.mkdirSync(stage);
-      const result = write(stage);
-      if (fs.existsSync(target)) fs.renameSync(target, path.join(workshop, 'old'));
-      try {
-        fs.renameSync(stage, target);
-      } catch (error) {
-        if (fs.existsSync(path.join(workshop, 'old'))) fs.renameSync(path.join(workshop, 'old'), target);
-        throw error;
-      }
-      syncFolder(parent);
-      return result;
-    } finally {
-      fs.rmSync(workshop, { recursive: true, force: true });
-    }
-  } catch (error) {
-    throw asIoError(target, error);
-  }
 }
 
 /** Files of an existing model folder that this save does not replace. */
@@ -181,20 +189,6 @@ function writeDurably(file: string, content: string | Uint8Array): void {
     fs.fsyncSync(handle);
   } finally {
     fs.closeSync(handle);
-  }
-}
-
-/** Makes a rename durable; Windows cannot sync folders. */
-function syncFolder(folder: string): void {
-  let handle: number | undefined;
-  try {
-    handle = fs.openSync(folder, 'r');
-    fs.fsyncSync(handle);
-  } catch (error) {
-    const code = (error as { code?: unknown }).code;
-    if (code !== 'EISDIR' && code !== 'EPERM' && code !== 'EACCES' && code !== 'EINVAL') throw error;
-  } finally {
-    if (handle !== undefined) fs.closeSync(handle);
   }
 }
 

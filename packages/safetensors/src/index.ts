@@ -20,3 +20,4 @@ export { createStateFileWriter, openStateFile } from './state-file.ts';
 export type { StateFileReader } from './state-file.ts';
 export { createSafetensorsWriter, encodeSafetensors, writeSafetensors } from './writer.ts';
 export type { SafetensorsWriter, TensorContent, TensorSource, WriteOptions } from './writer.ts';
+export { removeLeftovers } from './leftovers.ts';

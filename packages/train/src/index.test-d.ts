@@ -8,7 +8,7 @@ describe('the public surface', () => {
     expectTypeOf<Extract<TrainEvent, { kind: 'step' }>>().toEqualTypeOf<StepEvent>();
     expectTypeOf<Extract<TrainEvent, { kind: 'evaluate' }>>().toEqualTypeOf<EvaluateEvent>();
     expectTypeOf<TrainEvent['kind']>().toEqualTypeOf<
-      'prepare' | 'start' | 'step' | 'skip' | 'evaluate' | 'save' | 'end'
+      'prepare' | 'start' | 'step' | 'skip' | 'evaluate' | 'save' | 'save-failed' | 'end'
     >();
   });
 

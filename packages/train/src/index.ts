@@ -70,11 +70,14 @@ export type {
   LayerLoad,
   PrepareEvent,
   SaveEvent,
+  SaveFailedEvent,
   SkipEvent,
   StartEvent,
   StepEvent,
   TrainEvent,
 } from './trainer/events.ts';
+export { lockRun, runLockName } from './trainer/run-lock.ts';
+export type { LockRunOptions, RunLock } from './trainer/run-lock.ts';
 export { createTrainer } from './trainer/trainer.ts';
 export type { Trainer } from './trainer/trainer.ts';
 export { defaultCacheFolder } from './trainer/session.ts';

@@ -8,7 +8,7 @@ import type { EndEvent, Trainer, TrainerOptions } from '@moebius/train';
 import { continueText } from '../continue-text.ts';
 import { exitCodes } from '../exit-codes.ts';
 import type { CommandContext } from '../host.ts';
-import { listenForInterrupt } from '../interrupt.ts';
+import { listenForInterrupt, stopSignals } from '../interrupt.ts';
 import type { Interrupt } from '../interrupt.ts';
 import { planTraining } from '../plan-training.ts';
 import type { TrainFlags, TrainingPlan } from '../plan-training.ts';
@@ -18,6 +18,10 @@ import { cacheFolderOf, findRate } from '../start-engine.ts';
 
 /** Tokens of the sample at the end. */
 const sampleTokens = 96;
+/** Characters of our command line that another run is told when we hold its folder. */
+const longestCommand = 200;
+/** How long the last save waits for room on a full disk, unless MOEBIUS_DISK_PATIENCE says so. */
+const diskPatienceSeconds = 600;
 
 /** Plans, runs and reports a run. */
 export async function train(flags: TrainFlags, context: CommandContext): Promise<number> {
@@ -29,58 +33,68 @@ export async function train(flags: TrainFlags, context: CommandContext): Promise
     name: plan.config.name,
     everySteps: flags.logSteps,
   });
-  const interrupt = listenForInterrupt(host.signals, {
-    onFirst: () => report.note('stopping after this step; Ctrl-C again stops at once, without saving'),
-  });
+  // Nobody listens before training begins: until then there is nothing to save, and a signal ends the process at once.
+  const stopping = new AbortController();
+  let interrupt: Interrupt | undefined;
+  const onStart = (): void => {
+    interrupt = listenForInterrupt(host.signals, {
+      names: stopSignals,
+      onFirst: () => report.note('stopping after this step; Ctrl-C again stops at once, without saving'),
+    });
+    interrupt.signal.addEventListener('abort', () => stopping.abort());
+  };
   const trainer = createTrainer(plan.config, {
-    ...trainerOptions(plan, context, interrupt),
+    ...trainerOptions(plan, context, stopping.signal),
     matmulFlopsPerSecond: await findRate(context),
   });
   try {
-    const reason = await runTrainer(trainer, { plan, context, report });
-    if (reason === 'aborted') return tellHowToResume(plan, context);
-    if (flags.sample) await showSample(trainer, { plan, context, interrupt });
+    const reason = await runTrainer(trainer, { plan, report, onStart });
+    const status = interrupt?.status ?? exitCodes.interrupted;
+    if (reason === 'aborted') return tellHowToResume(plan, context, status);
+    if (flags.sample) await showSample(trainer, { plan, context, signal: stopping.signal });
     const output = (await plan.keep?.()) ?? plan.config.output;
     terminal.line();
     for (const line of nextCommands(output, host.workingFolder)) terminal.line(line);
     return exitCodes.ok;
-  } catch (error) {
-    if (!isMoebiusError(error, 'aborted')) throw error;
-    terminal.json({ event: 'interrupted', resume: null });
-    terminal.warn('stopped before anything was saved');
-    return exitCodes.interrupted;
   } finally {
     report.close();
-    interrupt[Symbol.dispose]();
+    interrupt?.[Symbol.dispose]();
     trainer.dispose();
   }
 }
 
-function trainerOptions(plan: TrainingPlan, { host }: CommandContext, interrupt: Interrupt): TrainerOptions {
+function trainerOptions(plan: TrainingPlan, context: CommandContext, signal: AbortSignal): TrainerOptions {
+  const { host, terminal } = context;
   return {
     clock: { nowMs: () => host.nowMs() },
     cacheFolder: cacheFolderOf(host.env),
-    signal: interrupt.signal,
+    signal,
     existing: plan.existing,
     wallTimeMs: () => host.wallTimeMs(),
+    command: host.commandLine.slice(0, longestCommand),
+    diskPatienceMs: 1000 * Number(host.env['MOEBIUS_DISK_PATIENCE'] ?? diskPatienceSeconds),
+    onMessage: (line) => terminal.note(line),
     residentBytes: () => host.residentBytes(),
   };
 }
 
 interface Running {
   readonly plan: TrainingPlan;
-  readonly context: CommandContext;
   readonly report: ReturnType<typeof createRunReport>;
+  /** Called when training begins, and what there is should be saved when it is stopped. */
+  onStart(): void;
 }
 
 /** Shows every event; writes `run.json` when training begins. */
-async function runTrainer(trainer: Trainer, { plan, report }: Running): Promise<EndEvent['reason']> {
+async function runTrainer(trainer: Trainer, { plan, report, onStart }: Running): Promise<EndEvent['reason']> {
   let reason: EndEvent['reason'] = 'aborted';
   for await (const event of trainer.run()) {
     // The engine was started, and named, before the configuration was made.
     if (event.kind === 'prepare' && event.stage === 'engine') continue;
-    if (event.kind === 'start' && plan.config.output !== null)
-      await writeRunFile(plan.config, plan.config.output);
+    if (event.kind === 'start') {
+      onStart();
+      if (plan.config.output !== null) await writeRunFile(plan.config, plan.config.output);
+    }
     report.show(event);
     if (event.kind === 'end') reason = event.reason;
   }
@@ -90,11 +104,11 @@ async function runTrainer(trainer: Trainer, { plan, report }: Running): Promise<
 interface Sampling {
   readonly plan: TrainingPlan;
   readonly context: CommandContext;
-  readonly interrupt: Interrupt;
+  readonly signal: AbortSignal;
 }
 
 /** A text by the trained model; Ctrl-C ends the text, not the success of the run. */
-async function showSample(trainer: Trainer, { plan, context, interrupt }: Sampling): Promise<void> {
+async function showSample(trainer: Trainer, { plan, context, signal }: Sampling): Promise<void> {
   const { terminal } = context;
   const { prompt, config } = plan;
   const model = trainer.model;
@@ -113,7 +127,7 @@ async function showSample(trainer: Trainer, { plan, context, interrupt }: Sampli
         topK: 0,
         topP: 0.95,
         seed: config.seed,
-        signal: interrupt.signal,
+        signal,
         onText: (piece) => terminal.text(piece),
       },
     );
@@ -131,7 +145,11 @@ function showFinished(folder: string, { terminal, host }: CommandContext): numbe
   return exitCodes.ok;
 }
 
-function tellHowToResume({ config, keep }: TrainingPlan, { terminal, host }: CommandContext): number {
+function tellHowToResume(
+  { config, keep }: TrainingPlan,
+  { terminal, host }: CommandContext,
+  status: number,
+): number {
   const { output } = config;
   terminal.json({ event: 'interrupted', resume: output });
   if (output === null) {
@@ -140,7 +158,7 @@ function tellHowToResume({ config, keep }: TrainingPlan, { terminal, host }: Com
     );
   } else if (keep !== undefined) terminal.warn('stopped; to go on, give the same command again');
   else terminal.warn(`stopped; to go on: moebius train --resume ${relative(host.workingFolder, output)}`);
-  return exitCodes.interrupted;
+  return status;
 }
 
 function nextCommands(output: string | null, workingFolder: string): string[] {

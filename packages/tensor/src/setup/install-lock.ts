@@ -4,8 +4,6 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import lockfile from 'proper-lockfile';
-
 import { messageOf, setupError } from './errors.ts';
 import { remedyFor } from './make-library.ts';
 import { type SetupPorts } from './ports.ts';
@@ -45,6 +43,9 @@ export async function withInstallLock<T>(
 }
 
 async function acquire(root: string, ports: SetupPorts, patienceMs: number): Promise<() => Promise<void>> {
+  // Not before it is needed: importing it puts handlers on all signals, and then Ctrl-C waits for the step in progress
+  // and a limit on the size of files (SIGXFSZ) ends the process instead of failing the write.
+  const { default: lockfile } = await import('proper-lockfile');
   const started = ports.now();
   const ownerFile = join(root, 'owner.json');
   let told = false;

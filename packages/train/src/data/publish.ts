@@ -1,16 +1,25 @@
 /**
  * @file Making a file or folder of the cache once: under a lock, in a place of its own, moved into view by one
  * rename. Another process sees all of it or nothing; an interrupted one leaves a temporary that the next removes.
+ *
+ * The lock is held by a process as long as it lives, however long it blocks (tokenizing does), and given up by its
+ * death. It only saves work: each builder has a temporary of its own, so that even two at once harm nothing.
  */
-import { mkdir, rename, rm, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { randomUUID } from 'node:crypto';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { MoebiusError } from '@moebius/core';
-import lockfile from 'proper-lockfile';
 
-const staleMs = 60_000; // a holder that blocks its event loop (tokenizing) must not lose the lock; a killed one must not hold it long
-const waitMs = 500;
-const waits = 1200; // ten minutes: a download over a slow line
+import { tryLock } from '../files/owner-lock.ts';
+import type { HeldLock, LockOwner } from '../files/owner-lock.ts';
+import { isAlive } from '../files/process-identity.ts';
+
+const waitMs = 200;
+const mostWaits = 3000; // ten minutes: a download over a slow line
+/** A shared cache may hold the lock of another machine, which nobody can ask about. */
+const foreignAgeMs = 600_000;
 
 /**
  * Makes `target` by `build` unless it exists.
@@ -26,25 +35,53 @@ export async function publishOnce(
 ): Promise<boolean> {
   if (await exists(target)) return false;
   await asIo(target, () => mkdir(dirname(target), { recursive: true }));
-  const release = await asIo(target, () =>
-    lockfile.lock(target, {
-      realpath: false,
-      stale: staleMs,
-      // A holder that blocked for too long may lose the lock: then two make the same thing, and one rename wins.
-      onCompromised: () => undefined,
-      retries: { retries: waits, minTimeout: waitMs, maxTimeout: waitMs },
-    }),
-  );
-  const temporary = `${target}.partial`;
+  const lock = await waitForLock(target);
+  const temporary = `${target}.${process.pid}-${randomUUID()}.partial`;
   try {
     if (await exists(target)) return false;
-    await rm(temporary, { recursive: true, force: true });
+    if (lock !== undefined) await asIo(target, () => removeLeftovers(target));
     await build(temporary);
-    await asIo(target, () => rename(temporary, target));
-    return true;
+    return await moveIntoView(temporary, target);
   } finally {
     await rm(temporary, { recursive: true, force: true });
-    await release().catch(() => undefined);
+    lock?.release();
+  }
+}
+
+/** The lock of a target; nothing when its owner is on another machine, and was there long ago. */
+async function waitForLock(target: string): Promise<HeldLock | undefined> {
+  for (let waits = 0; ; waits += 1) {
+    const attempt = await asIo(target, async () => tryLock(`${target}.lock`, `making ${basename(target)}`));
+    if (attempt.held !== undefined) return attempt.held;
+    const { owner } = attempt;
+    if (owner === undefined || (owner.state === 'unknown' && owner.ageMs > foreignAgeMs)) return undefined;
+    // Others may be waiting, too: whoever is first makes it for all.
+    if (await exists(target)) return undefined;
+    if (waits >= mostWaits) throw tooLong(target, owner);
+    await sleep(waitMs);
+  }
+}
+
+/** What builders that were killed left beside the target: temporaries, and temporaries of those. */
+async function removeLeftovers(target: string): Promise<void> {
+  const start = `${basename(target)}.`;
+  for (const name of await readdir(dirname(target))) {
+    const rest = name.startsWith(`.${start}`) ? name.slice(start.length + 1) : name.slice(start.length);
+    const isOurs = name.startsWith(start) || name.startsWith(`.${start}`);
+    const [, pid] = /^(?:(\d+)-[0-9a-f-]{36}\.)?partial(?:\.\d+\.tmp)?$/.exec(rest) ?? [];
+    const isLeft = rest === 'partial' || (pid !== undefined && !isAlive(Number(pid)));
+    if (isOurs && isLeft) await rm(join(dirname(target), name), { recursive: true, force: true });
+  }
+}
+
+async function moveIntoView(temporary: string, target: string): Promise<boolean> {
+  try {
+    await asIo(target, () => rename(temporary, target));
+    return true;
+  } catch (error) {
+    // A folder does not replace one that somebody else published meanwhile.
+    if (await exists(target)) return false;
+    throw error;
   }
 }
 
@@ -68,4 +105,13 @@ async function asIo<T>(target: string, action: () => Promise<T>): Promise<T> {
       cause,
     });
   }
+}
+
+function tooLong(target: string, { pid, host }: LockOwner): MoebiusError {
+  const minutes = Math.round((mostWaits * waitMs) / 60_000);
+  return new MoebiusError({
+    code: 'io',
+    message: `cache: expected ${target} to be made within ${minutes} minutes, got no end of process ${pid} on ${host} (wait for it, or end it and try again)`,
+    details: { target, pid, host, minutes },
+  });
 }

@@ -52,9 +52,10 @@ export function tokenizerFiles(tokenizer: Tokenizer): { readonly [name: string]:
   };
 }
 
+/** On the disk before it has its name: what is cached must not be empty after a power failure. */
 async function writeWhole(file: string, text: string): Promise<void> {
   const temporary = `${file}.partial`;
-  await writeFile(temporary, text);
+  await writeFile(temporary, text, { flush: true });
   await rename(temporary, file);
 }
 

@@ -117,6 +117,7 @@ function callHook(
     case 'end':
       return callback.onEnd?.(event, context);
     case 'prepare':
+    case 'save-failed':
       return undefined;
   }
 }

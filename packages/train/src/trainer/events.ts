@@ -124,6 +124,18 @@ export interface SaveEvent {
   readonly elapsedMs: number;
 }
 
+/** Something could not be written, because there is no room for it. The run goes on, with its numbers in memory. */
+export interface SaveFailedEvent {
+  readonly kind: 'save-failed';
+  readonly what: 'checkpoint' | 'model';
+  readonly step: number;
+  readonly folder: string;
+  /** What was needed, what there is, what to do. */
+  readonly message: string;
+  /** When it is tried again: `soon`, every few seconds, when it is the last save of a run. */
+  readonly retry: 'soon' | 'with the next checkpoint';
+}
+
 /** The run is over. */
 export interface EndEvent {
   readonly kind: 'end';
@@ -154,4 +166,5 @@ export type TrainEvent =
   | SkipEvent
   | EvaluateEvent
   | SaveEvent
+  | SaveFailedEvent
   | EndEvent;

@@ -2,12 +2,14 @@
  * @file Metrics as JSON Lines: one record per event, names as in `@moebius/core`. Written as the run goes, so that a
  * plot can follow it.
  */
-import { appendFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import type { MetricRecord } from '@moebius/core';
 
 import type { LayerLoad, TrainEvent } from './events.ts';
+import { createLineWriter } from './metrics-writer.ts';
+import type { RunProgress } from './run-plan.ts';
 
 declare module '@moebius/core' {
   interface MetricMap {
@@ -46,7 +48,10 @@ declare module '@moebius/core' {
 
 /** A file that takes the metrics of a run. */
 export interface MetricsFile {
-  /** Adds the record of an event; events without numbers are left out. */
+  /**
+   * Adds the record of an event; events without numbers are left out. What finds no room on the disk is kept and
+   * written with the next one: metrics never end a run.
+   */
   write(event: TrainEvent): Promise<void>;
 }
 
@@ -57,18 +62,23 @@ export const metricsFileName = 'metrics.jsonl';
  * Opens the metrics of a run.
  *
  * @param output - the run's folder; made when missing
- * @param fromStep - records of later steps, left by a session that stopped after its last checkpoint, are dropped
+ * @param from - where the run goes on: records of later steps, left by a session that stopped after its last checkpoint,
+ *   are dropped, and of this step what the checkpoint does not know and is going to be told again
  */
-export async function openMetricsFile(output: string, fromStep: number): Promise<MetricsFile> {
+export async function openMetricsFile(
+  output: string,
+  from: Pick<RunProgress, 'step' | 'evaluatedStep'>,
+): Promise<MetricsFile> {
   const file = join(output, metricsFileName);
   await mkdir(output, { recursive: true });
-  const kept = fromStep === 0 ? [] : keepUntil(await readFile(file, 'utf8').catch(() => ''), fromStep);
+  const kept = from.step === 0 ? [] : keepUntil(await readFile(file, 'utf8').catch(() => ''), from);
   await writeFile(`${file}.partial`, kept.map((line) => `${line}\n`).join(''));
   await rename(`${file}.partial`, file);
+  const lines = await createLineWriter(file);
   return {
     async write(event) {
       const record = recordOf(event);
-      if (record !== undefined) await appendFile(file, `${JSON.stringify(record)}\n`);
+      if (record !== undefined) await lines.write(JSON.stringify(record));
     },
   };
 }
@@ -122,11 +132,20 @@ export function recordOf(event: TrainEvent): MetricRecord | undefined {
   }
 }
 
-/** Lines up to a step; a last line that was cut off in the middle is dropped. */
-function keepUntil(text: string, step: number): string[] {
+/** Lines up to a checkpoint; a last line that was cut off in the middle is dropped. */
+function keepUntil(
+  text: string,
+  { step: last, evaluatedStep }: Pick<RunProgress, 'step' | 'evaluatedStep'>,
+): string[] {
+  // At the last step: one evaluation in between, when it was before the checkpoint; those of the end come after it.
+  let evaluations = evaluatedStep === last ? 1 : 0;
   return text.split('\n').filter((line) => {
     try {
-      return ((JSON.parse(line) as { step?: number }).step ?? Infinity) <= step;
+      const record = JSON.parse(line) as MetricRecord;
+      const { step = Infinity } = record;
+      if (step !== last) return step < last;
+      if ('eval/loss' in record) return (evaluations -= 1) >= 0;
+      return !('eval/baselines' in record);
     } catch {
       return false;
     }

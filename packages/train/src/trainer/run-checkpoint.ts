@@ -3,16 +3,19 @@
  * all, so that a run that was stopped goes on bit for bit. The data's order is a function of the seed and of the rows
  * consumed, and no other random number is drawn while training: progress is all there is to save beside the tensors.
  */
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
-import { MoebiusError, parseConfig, runAsync, z } from '@moebius/core';
+import { MoebiusError, parseConfig, runAsync, unitByteLength, z } from '@moebius/core';
+import type { StateWriter } from '@moebius/core';
 import { createStateFileWriter, openStateFile } from '@moebius/safetensors';
 import type { RouterState } from '@moebius/model';
 import { exportParameters, importParameters } from '@moebius/tensor';
 import type { ParameterStore } from '@moebius/tensor';
 
 import { exists } from '../data/publish.ts';
+import { describeRoom, noRoomCode, noRoomError } from '../files/disk-space.ts';
 import type { RunProgress } from './run-plan.ts';
 import type { TrainConfig } from './train-config.ts';
 import { exportCopy, importCopy } from './weight-copies.ts';
@@ -83,7 +86,7 @@ export interface CheckpointPlace {
  *
  * @param store - borrowed
  * @param identity - of the run, where to, and `copies`: other weights that belong to it, by name
- * @throws `io` when the disk fails: the last checkpoint stands then
+ * @throws `io` when the disk fails, with what was needed and what there is when it is full: the last checkpoint stands
  */
 export async function saveCheckpoint(
   store: ParameterStore,
@@ -91,10 +94,10 @@ export async function saveCheckpoint(
   identity: RunIdentity & CheckpointPlace & { readonly copies?: WeightCopies },
 ): Promise<void> {
   const file = checkpointFile(identity.output);
-  await mkdir(join(identity.output, 'checkpoint'), { recursive: true });
   const snapshot = store.capture(store.units(), { moments: true });
-  const writer = createStateFileWriter(file);
+  const writer = countBytes(createStateFileWriter(file));
   try {
+    await mkdir(dirname(file), { recursive: true });
     await runAsync(
       writer.begin({ progress: JSON.stringify(progress), identity: describeIdentity(identity) }),
     );
@@ -105,10 +108,37 @@ export async function saveCheckpoint(
     await runAsync(writer.commit());
   } catch (error) {
     await runAsync(writer.abort());
-    throw error;
+    throw explainNoRoom(error, file, writer.bytes);
   } finally {
     snapshot.dispose();
   }
+}
+
+/** A writer that knows how many bytes it was given. */
+function countBytes(writer: StateWriter): StateWriter & { readonly bytes: number } {
+  let bytes = 0;
+  return {
+    ...writer,
+    put(unit) {
+      bytes += unitByteLength(unit);
+      return writer.put(unit);
+    },
+    get bytes() {
+      return bytes;
+    },
+  };
+}
+
+function explainNoRoom(error: unknown, file: string, neededBytes: number): unknown {
+  const code = noRoomCode(error);
+  if (code === undefined) return error;
+  const folder = dirname(file);
+  const fate = existsSync(file) ? 'the last checkpoint stands' : 'no checkpoint was saved before';
+  return noRoomError(
+    { subject: 'checkpoint', folder, fate },
+    describeRoom(folder, { code, neededBytes }),
+    error,
+  );
 }
 
 /**

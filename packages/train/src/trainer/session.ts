@@ -1,11 +1,11 @@
 /**
  * @file What a run works with, made in order: engine, text, tokenizer, shards, model, and the checkpoint to go on from.
  */
-import { readFile, readdir } from 'node:fs/promises';
+import { readFile, readdir, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
-import { MoebiusError } from '@moebius/core';
+import { MoebiusError, throwIfAborted } from '@moebius/core';
 import type { Clock } from '@moebius/core';
 import { createModel, describeParameters } from '@moebius/model';
 import type { DecoderModel, ModelConfig, ModelOptions, WeightedLoss } from '@moebius/model';
@@ -55,6 +55,10 @@ export interface TrainerOptions {
   readonly wallTimeMs?: (() => number) | undefined;
   /** Matrix products of this machine, operations per second (`findMatmulRate`), for `mfu`. */
   readonly matmulFlopsPerSecond?: number | undefined;
+  /** What this process calls itself in the lock of the output folder. Default `a program with @moebius/train`. */
+  readonly command?: string | undefined;
+  /** How long the last save of a run waits for room on a full disk before it throws. Default 0. */
+  readonly diskPatienceMs?: number | undefined;
   /** Resident bytes of the process, for metrics. */
   readonly residentBytes?: (() => number) | undefined;
   /** Balance losses instead of the configuration's. */
@@ -65,7 +69,7 @@ export interface TrainerOptions {
   readonly pluginsFrom?: string | undefined;
   /** How a corpus is fetched. Default `npm pack`. */
   readonly download?: TarballDownload | undefined;
-  /** One line about the engine. */
+  /** One line about the engine, or about a lock that was taken over. */
   readonly onMessage?: ((line: string) => void) | undefined;
 }
 
@@ -127,7 +131,10 @@ export async function* prepareSession(
     cacheFolder: options.cacheFolder ?? defaultCacheFolder(),
     download: options.download,
   });
-  const dataset = yield* mapStages(stages, done);
+  const dataset = yield* mapStages(stages, (stage, detail) => {
+    throwIfAborted(options.signal, 'preparation');
+    return done(stage, detail);
+  });
   const session = await createSession(config, options, { dataset, plugins, tensorboard });
   yield done(
     'model',
@@ -275,8 +282,15 @@ function assertFillsStep(sampler: BatchSampler, { rowsPerStep }: RunPlan, length
 async function assertOutput(config: TrainConfig, options: TrainerOptions): Promise<void> {
   const { existing = 'refuse' } = options;
   if (config.output === null || existing !== 'refuse') return;
-  const entries = await readdir(config.output).catch(() => []);
-  const found = entries.filter((entry) => [metricsFileName, 'checkpoint', 'model'].includes(entry));
+  const { output } = config;
+  const entries = await readdir(output).catch(() => []);
+  // Metrics without a line are those of a run that was killed before its first step.
+  const isBegun = await stat(join(output, metricsFileName)).then(
+    ({ size }) => size > 0,
+    () => false,
+  );
+  const signs = ['checkpoint', 'model', ...(isBegun ? [metricsFileName] : [])];
+  const found = entries.filter((entry) => signs.includes(entry));
   if (found.length === 0) return;
   throw new MoebiusError({
     code: 'configuration',

@@ -6,43 +6,26 @@ import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { createRng, isMoebiusError, MoebiusError } from '@moebius/core';
-import { saveModel } from '@moebius/model';
+import { removeLeftovers } from '@moebius/safetensors';
 import { memory } from '@moebius/tensor';
 
 import { computeBaselines, kneserNeyBits } from '../evaluation/baselines.ts';
 import { createBigramCounts } from '../evaluation/bigram-counts.ts';
 import { evaluate } from '../evaluation/evaluate.ts';
-import { tokenizerFiles } from '../tokenizer/tokenizer-folder.ts';
 import { notifyCallbacks } from './callback.ts';
 import { isOutOfPatience } from './early-stop.ts';
-import type {
-  EndEvent,
-  EvaluateEvent,
-  SaveEvent,
-  SkipEvent,
-  StartEvent,
-  StepEvent,
-  TrainEvent,
-} from './events.ts';
+import type { EndEvent, EvaluateEvent, SkipEvent, StartEvent, StepEvent, TrainEvent } from './events.ts';
 import { describeLoad } from './layer-load.ts';
 import { openMetricsFile } from './metrics-file.ts';
 import type { MetricsFile } from './metrics-file.ts';
 import { optimizerSettings } from './optimizer-settings.ts';
-import { checkpointFile, saveCheckpoint } from './run-checkpoint.ts';
+import { checkpointFile } from './run-checkpoint.ts';
 import { positionOf } from './run-plan.ts';
+import { modelFolderName, saveFinalModel, saveProgress } from './save-run.ts';
 import { scheduleFactor } from './schedule.ts';
 import type { Session } from './session.ts';
-import {
-  measuredWeights,
-  noteEvaluation,
-  resultWeights,
-  savedCopies,
-  updateAverage,
-} from './session-weights.ts';
+import { measuredWeights, noteEvaluation, resultWeights, updateAverage } from './session-weights.ts';
 import { runTrainStep } from './train-step.ts';
-
-/** Names of the folders in a run's output. */
-const modelFolder = 'model';
 
 /**
  * Runs a session to its end. The session's progress is kept up to date; its models stay with the caller.
@@ -59,7 +42,7 @@ export async function* trainLoop(session: Session): AsyncGenerator<TrainEvent, b
     const step = await takeStep(session, loop);
     yield* publish(step);
     if (!isAborted(session)) yield* measureWhenDue(session, loop);
-    if (isSaveDue(session)) yield* saveProgress(session, loop);
+    if (isSaveDue(session)) yield* saveProgress(session, publish, 'between');
     await nextTurn();
   }
   if (isAborted(session)) return yield* stop(session, loop);
@@ -97,9 +80,10 @@ async function openLoop(session: Session): Promise<Loop> {
   if (output !== null) {
     if (options.existing === 'overwrite') {
       await rm(dirname(checkpointFile(output)), { recursive: true, force: true });
-      await rm(join(output, modelFolder), { recursive: true, force: true });
+      await rm(join(output, modelFolderName), { recursive: true, force: true });
     }
-    metrics = await openMetricsFile(output, progress.step);
+    removeLeftovers(dirname(checkpointFile(output)));
+    metrics = await openMetricsFile(output, progress);
   }
   const context = { config, model, tokenizer: dataset.tokenizer };
   const since = options.clock.nowMs() - progress.elapsedMs;
@@ -299,34 +283,9 @@ async function measure(
   };
 }
 
-async function* saveProgress(session: Session, loop: Loop): AsyncGenerator<TrainEvent, void, void> {
-  const { config, options, model, dataset, progress } = session;
-  const { output } = config;
-  if (output === null) return;
-  const begun = options.clock.nowMs();
-  await saveCheckpoint(model.parameters, progress, {
-    config,
-    output,
-    routers: model.routerState,
-    tokenizerHash: dataset.tokenizer.hash,
-    trainingTokens: dataset.training.tokens.length,
-    copies: savedCopies(session),
-  });
-  session.savedStep = progress.step;
-  const elapsedMs = options.clock.nowMs() - begun;
-  const saved: SaveEvent = {
-    kind: 'save',
-    what: 'checkpoint',
-    step: progress.step,
-    folder: dirname(checkpointFile(output)),
-    elapsedMs,
-  };
-  yield* loop.publish(saved);
-}
-
 /** Ends a run that was asked to stop: what it has is saved. */
 async function* stop(session: Session, loop: Loop): AsyncGenerator<TrainEvent, false, void> {
-  yield* saveProgress(session, loop);
+  yield* saveProgress(session, loop.publish, 'last');
   const { step, tokens, elapsedMs, skips } = session.progress;
   const skippedSteps = skips.total;
   yield* loop.publish({ kind: 'end', reason: 'aborted', step, tokens, elapsedMs, skippedSteps });
@@ -335,18 +294,13 @@ async function* stop(session: Session, loop: Loop): AsyncGenerator<TrainEvent, f
 
 /** Ends a run that is done: all held-out text is measured, the model saved, the baselines computed. */
 async function* finish(session: Session, loop: Loop): AsyncGenerator<TrainEvent, boolean, void> {
-  const { config, options, progress } = session;
+  const { config, progress } = session;
   const result = resultWeights(session);
-  if (config.checkpoint.everySteps !== null) yield* saveProgress(session, loop);
-  if (config.output !== null) {
-    const begun = options.clock.nowMs();
-    const folder = join(config.output, modelFolder);
-    saveModel(folder, result.model, { files: tokenizerFiles(session.dataset.tokenizer) });
-    const elapsedMs = options.clock.nowMs() - begun;
-    yield* loop.publish({ kind: 'save', what: 'model', step: progress.step, folder, elapsedMs });
-  }
+  if (config.checkpoint.everySteps !== null) yield* saveProgress(session, loop.publish, 'last');
+  yield* saveFinalModel(session, loop.publish);
   const evaluation = await measureUnlessAborted(session, result, config.evaluation.finalTokens ?? undefined);
-  if (evaluation === undefined) return yield* stop(session, loop);
+  // The baselines block for seconds: who wants to stop gets them when the run is resumed.
+  if (evaluation === undefined || isAborted(session)) return yield* stop(session, loop);
   yield* loop.publish(evaluation);
   const { loss, perplexity, bitsPerByte, evaluatedTokens, evaluatedBytes, documents } = evaluation;
   const { step, tokens, best, skips } = progress;

@@ -7,9 +7,13 @@ import type { DecoderModel } from '@moebius/model';
 
 import type { Dataset } from '../data/dataset.ts';
 import type { TrainEvent } from './events.ts';
+import { lockRun } from './run-lock.ts';
+import type { RunLock } from './run-lock.ts';
+import { writeCheckpoint } from './save-run.ts';
 import { prepareSession } from './session.ts';
 import type { Session, TrainerOptions } from './session.ts';
 import { disposeWeights, resultWeights } from './session-weights.ts';
+import { createSteadyClock, largestLeapMs } from './steady-clock.ts';
 import { parseTrainConfig } from './train-config.ts';
 import type { TrainConfig, TrainConfigInput } from './train-config.ts';
 import { trainLoop } from './train-loop.ts';
@@ -21,7 +25,7 @@ export interface Trainer {
   /**
    * Runs it: prepares, trains, evaluates, saves. Once per trainer. The event loop gets a turn after each step.
    *
-   * @throws whatever stops it: `configuration`, `data`, `io`, `limit`, `numerics`, `checkpoint`, `plugin`
+   * @throws whatever stops it: `configuration`, `data`, `io` (a disk that is full, a folder in use), `limit`, `numerics`, `checkpoint`, `plugin`
    */
   run(): AsyncGenerator<TrainEvent, void, void>;
   /**
@@ -31,6 +35,14 @@ export interface Trainer {
   readonly model: DecoderModel;
   /** Tokenizer and shards, from the `start` event on. */
   readonly dataset: Dataset;
+  /**
+   * Writes a checkpoint of where the run is, for example after `run` threw because the disk was full: `existing:
+   * 'resume'` goes on from there. From the `start` event on, between two events or after the last one; nothing
+   * without an output folder.
+   *
+   * @throws `io` when it cannot be written, or another process has the folder by now
+   */
+  save(): Promise<void>;
   /** Frees all weights. */
   dispose(): void;
 }
@@ -39,7 +51,7 @@ export interface Trainer {
  * Makes a trainer. Nothing is read or made before `run`.
  *
  * @param config - a run configuration; checked here
- * @param options - clock, callbacks, signal, cache
+ * @param given - clock, callbacks, signal, cache
  * @throws `configuration` with every fault of the configuration
  * @example
  * ```ts
@@ -53,8 +65,10 @@ export interface Trainer {
  * trainer.dispose();
  * ```
  */
-export function createTrainer(config: TrainConfigInput, options: TrainerOptions): Trainer {
+export function createTrainer(config: TrainConfigInput, given: TrainerOptions): Trainer {
   const parsed = parseTrainConfig(config);
+  const options = { ...given, clock: createSteadyClock(given.clock, largestLeapMs(parsed)) };
+  let lock: RunLock | undefined;
   let session: Session | undefined;
   let hasRun = false;
   let isOver = false;
@@ -76,8 +90,23 @@ export function createTrainer(config: TrainConfigInput, options: TrainerOptions)
         });
       }
       hasRun = true;
-      session = yield* prepareSession(parsed, options);
-      isOver = yield* trainLoop(session);
+      lock = lockOutput(parsed, options);
+      try {
+        session = yield* prepareSession(parsed, options);
+        isOver = yield* trainLoop(session);
+      } finally {
+        lock?.release();
+        lock = undefined;
+      }
+    },
+    async save() {
+      const running = opened();
+      const own = lock === undefined ? lockOutput(parsed, options) : undefined;
+      try {
+        await writeCheckpoint(running);
+      } finally {
+        own?.release();
+      }
     },
     get model() {
       return isOver ? resultWeights(opened()).model : opened().model;
@@ -90,4 +119,11 @@ export function createTrainer(config: TrainConfigInput, options: TrainerOptions)
       session = undefined;
     },
   };
+}
+
+/** Nobody else writes there while a run does. */
+function lockOutput({ output }: TrainConfig, { command, onMessage }: TrainerOptions): RunLock | undefined {
+  return output === null
+    ? undefined
+    : lockRun(output, { command: command ?? 'a program with @moebius/train', onMessage });
 }
