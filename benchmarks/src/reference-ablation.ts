@@ -4,7 +4,7 @@
  * nothing about overfitting.
  *
  * `node --import tsx --conditions=@moebius/source benchmarks/src/reference-ablation.ts` (needs `npm run build`; goes on
- * where it was stopped)
+ * where it was stopped; `--only finished` writes the table of the runs that are there)
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -40,14 +40,14 @@ const variants: readonly Variant[] = [
   { name: 'schedule: warm-up, stable, decay', flags: ['--set', 'schedule.kind=wsd'] },
 ];
 
-const { smoke } = benchmarkArguments();
-const tokens = smoke ? 4096 : 1_024_000;
+const { smoke, only } = benchmarkArguments();
+const tokens = smoke ? 4096 : 512_000;
 const folder = smoke ? mkdtempSync(join(tmpdir(), 'moebius-ablation-')) : 'runs/ablation';
 const cli = new URL('../../apps/trainer/dist/cli.js', import.meta.url).pathname;
-const rows = (smoke ? variants.slice(0, 2) : variants).map((variant) => ({
-  ...variant,
-  ...measure(variant),
-}));
+const wanted = smoke
+  ? variants.slice(0, 2)
+  : variants.filter((variant) => only !== 'finished' || isFinished(logOf(variant)));
+const rows = wanted.map((variant) => ({ ...variant, ...measure(variant) }));
 if (smoke) {
   rmSync(folder, { recursive: true });
   console.log('reference-ablation: smoke run finished');
@@ -79,9 +79,10 @@ interface Measured {
   readonly activeParameters: number;
 }
 
-function measure({ name, flags, tokensPerStep = recipeTokensPerStep }: Variant): Measured {
-  const out = join(folder, name.replaceAll(/[^a-z0-9]+/giu, '-'));
-  const log = join(out, 'metrics.jsonl');
+function measure(variant: Variant): Measured {
+  const { name, flags, tokensPerStep = recipeTokensPerStep } = variant;
+  const out = outputOf(variant);
+  const log = logOf(variant);
   const steps = Math.round(tokens / tokensPerStep);
   if (!isFinished(log)) {
     const run = [
@@ -113,6 +114,14 @@ function measure({ name, flags, tokensPerStep = recipeTokensPerStep }: Variant):
   const { parameters, activeParameters } = findCounts(JSON.parse(inspect));
   console.error(`${name}: ${bits.toFixed(4)}`);
   return { bits, parameters, activeParameters };
+}
+
+function outputOf({ name }: Variant): string {
+  return join(folder, name.replaceAll(/[^a-z0-9]+/giu, '-'));
+}
+
+function logOf(variant: Variant): string {
+  return join(outputOf(variant), 'metrics.jsonl');
 }
 
 function isFinished(log: string): boolean {
