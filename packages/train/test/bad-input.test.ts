@@ -7,26 +7,22 @@ import { join } from 'node:path';
 
 import { isMoebiusError } from '@moebius/core';
 import type { ErrorCode } from '@moebius/core';
-import { createEngine, memory } from '@moebius/tensor';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { memory } from '@moebius/tensor';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { TrainConfigInput, TrainerOptions } from '../src/index.ts';
-import { createWorkplace, runToEnd, smallConfig, smallOptions } from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { runToEnd, smallConfig, smallOptions, useWorkplace } from './small-run.ts';
 
-let place: Workplace;
+const place = useWorkplace();
 /** A finished run of two steps, its checkpoint at `checkpoint/state.safetensors`, its model at `model`. */
 let finished = '';
 beforeAll(async () => {
-  await createEngine();
-  place = await createWorkplace();
   finished = place.freshOutput();
   await runToEnd(
     smallConfig(place, { output: finished, duration: { steps: 2 }, checkpoint: { everySteps: 1 } }),
     smallOptions(place),
   );
 });
-afterAll(() => place.remove());
 
 /** Code and message of a run that must be refused, paths shortened; no tensor stays. */
 async function refusal(

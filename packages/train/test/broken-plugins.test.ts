@@ -1,21 +1,15 @@
 import { isMoebiusError } from '@moebius/core';
 import { createLocalExecutor, defineBalanceLoss, defineExecutor, loadBalanceLoss } from '@moebius/routing';
 import type { BalanceLoss, ExecutorGradients, ExecutorOutput, ExpertExecutor } from '@moebius/routing';
-import { createEngine, disposeTree, memory, tensor1d, tensor2d, zeros } from '@moebius/tensor';
+import { disposeTree, memory, tensor1d, tensor2d, zeros } from '@moebius/tensor';
 import type { Tensor1D, Tensor2D } from '@moebius/tensor';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { defineCallback } from '../src/index.ts';
 import type { CallbackHooks, TrainerOptions } from '../src/index.ts';
-import { createWorkplace, runToEnd, smallConfig, smallOptions, stepsOf } from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { runToEnd, smallConfig, smallOptions, stepsOf, useWorkplace } from './small-run.ts';
 
-let place: Workplace;
-beforeAll(async () => {
-  await createEngine();
-  place = await createWorkplace();
-});
-afterAll(() => place.remove());
+const place = useWorkplace();
 
 /** Message and code of a run that must fail, with every tensor freed. */
 async function failure(parts: Partial<TrainerOptions>): Promise<{ code: string; message: string }> {

@@ -5,19 +5,16 @@ import { createManualClock } from '@moebius/core';
 import type { Clock } from '@moebius/core';
 import { createEngine } from '@moebius/tensor';
 import type { Engine } from '@moebius/tensor';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { findMatmulRate } from '../src/index.ts';
-import { createWorkplace, runToEnd, smallConfig, smallOptions, stepsOf } from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { runToEnd, smallConfig, smallOptions, stepsOf, useWorkplace } from './small-run.ts';
 
-let place: Workplace;
+const place = useWorkplace();
 let engine: Engine;
 beforeAll(async () => {
   engine = await createEngine();
-  place = await createWorkplace();
 });
-afterAll(() => place.remove());
 
 /** A clock that moves so many milliseconds at every look: products seem to take as long. */
 function looks(ms: number): Clock {

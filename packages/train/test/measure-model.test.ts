@@ -5,19 +5,16 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { createTrainer, evaluate, evaluateDocuments, measureRouting, packDocuments } from '../src/index.ts';
 import type { Trainer } from '../src/index.ts';
-import { collect, createWorkplace, smallConfig, smallOptions } from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { collect, smallConfig, smallOptions, useWorkplace } from './small-run.ts';
 
-let place: Workplace;
+const place = useWorkplace();
 let trainer: Trainer;
 beforeAll(async () => {
-  place = await createWorkplace();
   trainer = createTrainer(smallConfig(place, { duration: { steps: 3 } }), smallOptions(place));
   await collect(trainer);
 }, 120_000);
 afterAll(async () => {
   trainer.dispose();
-  await place.remove();
 });
 
 const texts = [

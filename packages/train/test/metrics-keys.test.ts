@@ -2,22 +2,15 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { createEngine } from '@moebius/tensor';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import type { SkipEvent } from '../src/index.ts';
 import { recordOf } from '../src/trainer/metrics-file.ts';
-import { createWorkplace, runToEnd, smallConfig, smallOptions } from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { runToEnd, smallConfig, smallOptions, useWorkplace } from './small-run.ts';
 
 const readme = readFileSync(join(import.meta.dirname, '../README.md'), 'utf8');
 
-let place: Workplace;
-beforeAll(async () => {
-  await createEngine();
-  place = await createWorkplace();
-});
-afterAll(() => place.remove());
+const place = useWorkplace();
 
 /** Keys and the event each is of, from the table below a heading. */
 function tableBelow(heading: string): { readonly [key: string]: string } {

@@ -2,28 +2,14 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 
-import { createEngine, disposeTree, memory, readHostSync } from '@moebius/tensor';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { disposeTree, memory, readHostSync } from '@moebius/tensor';
+import { describe, expect, it } from 'vitest';
 
 import { createTrainer, defineCallback } from '../src/index.ts';
 import type { TrainConfigInput } from '../src/index.ts';
-import {
-  collect,
-  createWorkplace,
-  digests,
-  runToEnd,
-  smallConfig,
-  smallOptions,
-  stepsOf,
-} from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { collect, digests, runToEnd, smallConfig, smallOptions, stepsOf, useWorkplace } from './small-run.ts';
 
-let place: Workplace;
-beforeAll(async () => {
-  await createEngine();
-  place = await createWorkplace();
-});
-afterAll(() => place.remove());
+const place = useWorkplace();
 
 const sections: readonly NonNullable<TrainConfigInput['optimizer']>[] = [
   { kind: 'sgd', learningRate: 0.3, momentum: 0.9, nesterov: true },

@@ -4,22 +4,19 @@ import { join } from 'node:path';
 
 import { loadModel } from '@moebius/model';
 import { countTensors } from '@moebius/tensor';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { loadPlugins, parseTrainConfig } from '../src/index.ts';
 import type { TrainConfigInput } from '../src/index.ts';
-import { createWorkplace, digests, runToEnd, smallConfig, smallOptions, stepsOf } from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { digests, runToEnd, smallConfig, smallOptions, stepsOf, useWorkplace } from './small-run.ts';
 
-let place: Workplace;
-beforeAll(async () => {
-  place = await createWorkplace();
+const place = useWorkplace();
+beforeAll(() => {
   mkdirSync(join(place.folder, 'plugins'));
   const source = join(import.meta.dirname, '../../routing/src/index.ts');
   const tensor = join(import.meta.dirname, '../../tensor/src/index.ts');
   writeFileSync(join(place.folder, 'plugins', 'noisy.ts'), noisyRouter(source, tensor));
 });
-afterAll(() => place.remove());
 
 /** The gate on hidden rows with noise, and a selection bias that follows the load: randomness and buffers together. */
 function noisyRouter(routing: string, tensor: string): string {

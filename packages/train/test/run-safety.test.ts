@@ -4,31 +4,16 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { createManualClock } from '@moebius/core';
-import { createEngine } from '@moebius/tensor';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 
 import { createTrainer, defineCallback, lockRun } from '../src/index.ts';
 import type { TrainEvent } from '../src/index.ts';
 import { ownIdentity } from '../src/files/process-identity.ts';
 import { createLineWriter } from '../src/trainer/metrics-writer.ts';
 import { canLimitFiles, limitFiles } from './file-size-limit.ts';
-import {
-  collect,
-  createWorkplace,
-  digests,
-  runToEnd,
-  smallConfig,
-  smallOptions,
-  stepsOf,
-} from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { collect, digests, runToEnd, smallConfig, smallOptions, stepsOf, useWorkplace } from './small-run.ts';
 
-let place: Workplace;
-beforeAll(async () => {
-  await createEngine();
-  place = await createWorkplace();
-});
-afterAll(() => place.remove());
+const place = useWorkplace();
 
 describe('an output folder', () => {
   it('belongs to one run while it lasts: who comes second is told who has it, and what to do', async () => {

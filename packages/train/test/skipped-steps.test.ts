@@ -1,30 +1,16 @@
 import { defineBalanceLoss } from '@moebius/routing';
 import type { BalanceLoss } from '@moebius/routing';
-import { createEngine, disposeTree, fill, memory, readHostSync, tensor1d, zeros } from '@moebius/tensor';
+import { disposeTree, fill, memory, readHostSync, tensor1d, zeros } from '@moebius/tensor';
 import type { Tensor2D } from '@moebius/tensor';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { createTrainer, defineCallback } from '../src/index.ts';
 import type { Callback, CallbackContext, SkipEvent, TrainEvent, TrainerOptions } from '../src/index.ts';
-import {
-  collect,
-  createWorkplace,
-  digests,
-  runToEnd,
-  smallConfig,
-  smallOptions,
-  stepsOf,
-} from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { collect, digests, runToEnd, smallConfig, smallOptions, stepsOf, useWorkplace } from './small-run.ts';
 
-let place: Workplace;
-beforeAll(async () => {
-  await createEngine();
-  place = await createWorkplace();
-});
-afterAll(() => place.remove());
+const place = useWorkplace();
 
 /** A loss that is NaN at some steps, and the callback that tells it the step. */
 function nanAt(steps: readonly number[]): { loss: BalanceLoss; clock: Callback } {

@@ -1,11 +1,12 @@
 /** @file A run small enough for a test, on real text, and what is needed around it. */
 import { createHash } from 'node:crypto';
-import { readFileSync, readdirSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { createManualClock } from '@moebius/core';
+import { createEngine } from '@moebius/tensor';
+import { afterAll, beforeAll } from 'vitest';
 
 import type { StepEvent, TrainConfigInput, TrainEvent, Trainer, TrainerOptions } from '../src/index.ts';
 import { createTrainer } from '../src/index.ts';
@@ -17,28 +18,30 @@ export interface Workplace {
   readonly cacheFolder: string;
   /** A folder that does not exist yet. */
   freshOutput(): string;
-  remove(): Promise<void>;
 }
 
-/** Makes a workplace. */
-export async function createWorkplace(): Promise<Workplace> {
-  const folder = await mkdtemp(join(tmpdir(), 'moebius-train-'));
+/** A workplace for the tests of a file, with a running engine; it is removed after them. */
+export function useWorkplace(): Workplace {
+  const folder = mkdtempSync(join(tmpdir(), 'moebius-train-'));
   const texts = join(folder, 'texts');
   const read = (name: string): string =>
     readFileSync(join(import.meta.dirname, '__fixtures__', name), 'utf8');
   const whole = read('lincoln-1862.txt') + read('moby-dick-1.txt');
   const size = Math.ceil(whole.length / 8);
-  await mkdir(texts);
+  mkdirSync(texts);
   for (let part = 0; part < 8; part++) {
-    await writeFile(join(texts, `part-${part}.txt`), whole.slice(part * size, (part + 1) * size));
+    writeFileSync(join(texts, `part-${part}.txt`), whole.slice(part * size, (part + 1) * size));
   }
+  beforeAll(async () => {
+    await createEngine();
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
   let outputs = 0;
   return {
     folder,
     texts,
     cacheFolder: join(folder, 'cache'),
     freshOutput: () => join(folder, `output-${outputs++}`),
-    remove: () => rm(folder, { recursive: true, force: true }),
   };
 }
 

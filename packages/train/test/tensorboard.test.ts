@@ -6,9 +6,8 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-import { createEngine } from '@moebius/tensor';
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { createTensorBoardCallback, defineCallback } from '../src/index.ts';
 import type { TrainConfigInput, TrainerOptions } from '../src/index.ts';
@@ -16,19 +15,13 @@ import { encodeEvent } from '../src/tensorboard/event.ts';
 import type { EventContent } from '../src/tensorboard/event.ts';
 import { encodeRecord } from '../src/tensorboard/record.ts';
 import { readEventFolder, readEvents } from './event-file-oracle.ts';
-import { createWorkplace, runToEnd, smallConfig, smallOptions } from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { runToEnd, smallConfig, smallOptions, useWorkplace } from './small-run.ts';
 
 const python = process.env['MOEBIUS_PYTHON'] ?? 'python3';
 const hasTensorBoard = spawnSync(python, ['-c', 'import tensorboard']).status === 0;
 const note = hasTensorBoard ? '' : ` (skipped: ${python} has no tensorboard; set MOEBIUS_PYTHON)`;
 
-let place: Workplace;
-beforeAll(async () => {
-  await createEngine();
-  place = await createWorkplace();
-});
-afterAll(() => place.remove());
+const place = useWorkplace();
 
 describe('an event', () => {
   it('has the bytes that Python writes', () => {

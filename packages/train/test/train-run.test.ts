@@ -3,8 +3,8 @@ import { join } from 'node:path';
 
 import { createManualClock } from '@moebius/core';
 import { loadModel } from '@moebius/model';
-import { createEngine, memory } from '@moebius/tensor';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { memory } from '@moebius/tensor';
+import { describe, expect, it } from 'vitest';
 
 import {
   createBigramCounts,
@@ -16,23 +16,9 @@ import {
 } from '../src/index.ts';
 import type { TrainEvent } from '../src/index.ts';
 import { tokenUnigramBits } from '../src/evaluation/baselines.ts';
-import {
-  collect,
-  createWorkplace,
-  digests,
-  runToEnd,
-  smallConfig,
-  smallOptions,
-  stepsOf,
-} from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { collect, digests, runToEnd, smallConfig, smallOptions, stepsOf, useWorkplace } from './small-run.ts';
 
-let place: Workplace;
-beforeAll(async () => {
-  await createEngine();
-  place = await createWorkplace();
-});
-afterAll(() => place.remove());
+const place = useWorkplace();
 
 describe('a run', () => {
   it('learns real text: below the token unigram on held-out text, and far below on the text it trains on', async () => {

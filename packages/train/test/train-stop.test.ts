@@ -3,27 +3,13 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { defineBalanceLoss } from '@moebius/routing';
-import { createEngine, memory, tensor1d, tensor2d } from '@moebius/tensor';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { memory, tensor1d, tensor2d } from '@moebius/tensor';
+import { describe, expect, it } from 'vitest';
 
 import { createTrainer, defineCallback } from '../src/index.ts';
-import {
-  collect,
-  createWorkplace,
-  digests,
-  runToEnd,
-  smallConfig,
-  smallOptions,
-  stepsOf,
-} from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { collect, digests, runToEnd, smallConfig, smallOptions, stepsOf, useWorkplace } from './small-run.ts';
 
-let place: Workplace;
-beforeAll(async () => {
-  await createEngine();
-  place = await createWorkplace();
-});
-afterAll(() => place.remove());
+const place = useWorkplace();
 
 describe('resume', () => {
   it('goes on bit for bit: same metrics, same checkpoint, same model as an uninterrupted run', async () => {

@@ -3,28 +3,14 @@ import { join } from 'node:path';
 
 import { loadModel } from '@moebius/model';
 import type { DecoderModel } from '@moebius/model';
-import { createEngine, memory, readHostSync } from '@moebius/tensor';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { memory, readHostSync } from '@moebius/tensor';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { averageDecay, createTrainer, defineCallback, evaluate } from '../src/index.ts';
 import type { EvaluateEvent, TrainConfigInput, TrainEvent } from '../src/index.ts';
-import {
-  collect,
-  createWorkplace,
-  digests,
-  runToEnd,
-  smallConfig,
-  smallOptions,
-  stepsOf,
-} from './small-run.ts';
-import type { Workplace } from './small-run.ts';
+import { collect, digests, runToEnd, smallConfig, smallOptions, stepsOf, useWorkplace } from './small-run.ts';
 
-let place: Workplace;
-beforeAll(async () => {
-  await createEngine();
-  place = await createWorkplace();
-});
-afterAll(() => place.remove());
+const place = useWorkplace();
 
 /** All weights of a model, one after the other. */
 function weightsOf({ parameters }: DecoderModel): Float64Array {
