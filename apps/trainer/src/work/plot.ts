@@ -1,5 +1,5 @@
 /** @file `moebius plot`: the curves of runs as one picture. */
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, relative, resolve } from 'node:path';
 
 import { MoebiusError, isMoebiusError } from '@moebius/core';
@@ -9,6 +9,7 @@ import type { RunCurves } from '@moebius/train';
 import { exitCodes } from '../exit-codes.ts';
 import type { CommandContext } from '../host.ts';
 import { nameRuns } from '../run-file.ts';
+import { writeTextFile } from '../write-text-file.ts';
 
 /** Flags. */
 export interface PlotFlags {
@@ -35,7 +36,8 @@ export async function plot(flags: PlotFlags, { host, terminal }: CommandContext)
   }
   const { x, title } = flags;
   const format = extname(target) === '.html' ? 'html' : 'svg';
-  await writePicture(target, drawRuns(runs, { axis: x, format, ...(title === undefined ? {} : { title }) }));
+  const picture = drawRuns(runs, { axis: x, format, ...(title === undefined ? {} : { title }) });
+  await writeTextFile(target, picture, '--out');
   for (const { name, skippedLines } of runs) {
     if (skippedLines > 0) terminal.note(`${name}: ${skippedLines} lines that are no record were left out`);
   }
@@ -112,18 +114,4 @@ function assertDrawable({ loss, bitsPerByte, skippedLines }: RunCurves, path: st
     message: `plot ${path}: must have a step or an evaluation in its metrics, got none and ${skippedLines} lines that are no record (let it train first)`,
     details: { path, skippedLines },
   });
-}
-
-async function writePicture(file: string, text: string): Promise<void> {
-  try {
-    await writeFile(file, text);
-  } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code ?? 'an error';
-    throw new MoebiusError({
-      code: 'io',
-      message: `--out: must be a file that can be written, got ${code} for ${file} (make its folder, or name another)`,
-      details: { file, got: code },
-      cause,
-    });
-  }
 }
