@@ -4,32 +4,20 @@
  *
  * `node --import tsx --conditions=@moebius/source benchmarks/src/capacity-planning.ts`
  */
-import { createRng, runSync } from '@moebius/core';
+import { runSync } from '@moebius/core';
 import {
   capacityPolicy,
-  createLocalExecutor,
-  createResidentSource,
   gateForward,
-  gatedExpert,
   parseCapacityConfig,
-  parseGateConfig,
   planCapacity,
   type CapacityPolicy,
   type DispatchPlan,
-  type ExpertParameters,
 } from '@moebius/routing';
-import { createEngine, disposeTree, readHostSync, tensor2d, type Tensor2D } from '@moebius/tensor';
+import { createEngine, disposeTree, readHostSync } from '@moebius/tensor';
 
 import { benchmarkArguments, milliseconds } from './arguments.ts';
 import { interleave, markdownTable, takeBenchmarkLock, writeResult, type Spread } from './measure.ts';
-
-interface LayerSize {
-  readonly tokens: number;
-  readonly experts: number;
-  readonly topK: number;
-  readonly width: number;
-  readonly hidden: number;
-}
+import { createSampleLayer, type LayerSize } from './sample-layer.ts';
 
 const table: readonly LayerSize[] = [
   { tokens: 2048, experts: 64, topK: 8, width: 512, hidden: 1024 },
@@ -152,29 +140,9 @@ async function measure(size: LayerSize): Promise<Record<string, Spread>> {
   return spreads;
 }
 
-/** A gate with a bias towards the first experts, and the experts. */
+/** The scores a policy plans with, and the layer's forward pass beside it. */
 function createLayer(size: LayerSize): { scores(): Float32Array; step(): number; dispose(): void } {
-  const { tokens, experts, topK, width, hidden } = size;
-  const rng = createRng(1);
-  const matrix = (rows: number, columns: number, standardDeviation: number): Tensor2D => {
-    const data = new Float32Array(rows * columns);
-    rng.fillNormal(data, { standardDeviation });
-    return tensor2d(data, [rows, columns]);
-  };
-  const weights: ExpertParameters[] = Array.from({ length: experts }, () => ({
-    gate: matrix(hidden, width, 0.02),
-    up: matrix(hidden, width, 0.02),
-    down: matrix(hidden, width, 0.02),
-  }));
-  const router = matrix(experts, width, 0.02);
-  const x_TD = matrix(tokens, width, 1);
-  const kind = gatedExpert();
-  const source = createResidentSource({
-    kinds: weights.map(() => kind),
-    read: (_, expert) => weights[expert] ?? {},
-  });
-  const config = parseGateConfig({ experts, topK, renormalise: true });
-  const executor = createLocalExecutor();
+  const { config, router, x_TD, source, executor, dispose } = createSampleLayer(size);
   const sample = gateForward(x_TD, { weight: router }, { config });
   const scores_TE = sample.scores;
   return {
@@ -189,6 +157,9 @@ function createLayer(size: LayerSize): { scores(): Float32Array; step(): number;
       disposeTree({ gate, y, saved });
       return (performance.now() - began) / 1000;
     },
-    dispose: () => disposeTree({ weights, router, x_TD, sample }),
+    dispose() {
+      dispose();
+      disposeTree(sample);
+    },
   };
 }

@@ -23,6 +23,20 @@ const shared = {
   tie_word_embeddings: false,
 };
 
+const d512Config = {
+  ...shared,
+  vocab_size: 4096,
+  hidden_size: 512,
+  intermediate_size: 1024,
+  num_hidden_layers: 8,
+  num_attention_heads: 8,
+  num_key_value_heads: 4,
+  head_dim: 64,
+  num_experts: 16,
+  num_experts_per_tok: 4,
+  moe_intermediate_size: 512,
+};
+
 /** From small to large, and a tiny one for `--smoke`. */
 export const sizes: Record<'tiny' | 'd256' | 'd512' | 'large', Size> = {
   tiny: {
@@ -63,37 +77,13 @@ export const sizes: Record<'tiny' | 'd256' | 'd512' | 'large', Size> = {
   },
   d512: {
     name: '8 layers, D=512, E=16, k=4, F=512, V=4096',
-    config: {
-      ...shared,
-      vocab_size: 4096,
-      hidden_size: 512,
-      intermediate_size: 1024,
-      num_hidden_layers: 8,
-      num_attention_heads: 8,
-      num_key_value_heads: 4,
-      head_dim: 64,
-      num_experts: 16,
-      num_experts_per_tok: 4,
-      moe_intermediate_size: 512,
-    },
+    config: d512Config,
     batch: 8,
     sequence: 256,
   },
   large: {
     name: '12 layers, D=512, E=16, k=4, F=512, V=8192',
-    config: {
-      ...shared,
-      vocab_size: 8192,
-      hidden_size: 512,
-      intermediate_size: 1024,
-      num_hidden_layers: 12,
-      num_attention_heads: 8,
-      num_key_value_heads: 4,
-      head_dim: 64,
-      num_experts: 16,
-      num_experts_per_tok: 4,
-      moe_intermediate_size: 512,
-    },
+    config: { ...d512Config, vocab_size: 8192, num_hidden_layers: 12 },
     batch: 8,
     sequence: 256,
   },

@@ -4,29 +4,14 @@
  *
  * `node --import tsx --conditions=@moebius/source benchmarks/src/moe-layer.ts`
  */
-import { createRng, runSync } from '@moebius/core';
-import {
-  createLocalExecutor,
-  createResidentSource,
-  gateBackward,
-  gateForward,
-  gatedExpert,
-  parseGateConfig,
-  type ExpertParameters,
-} from '@moebius/routing';
-import { add, createEngine, disposeTree, ones, tensor2d, type Tensor2D } from '@moebius/tensor';
+import { runSync } from '@moebius/core';
+import { gateBackward, gateForward } from '@moebius/routing';
+import { add, createEngine, disposeTree, ones, type Tensor2D } from '@moebius/tensor';
 
 import { benchmarkArguments, milliseconds, times } from './arguments.ts';
 import { interleave, markdownTable, takeBenchmarkLock, writeResult, type Spread } from './measure.ts';
 import { peerPython, startPeer, type Peer } from './peer.ts';
-
-interface LayerSize {
-  readonly experts: number;
-  readonly width: number;
-  readonly hidden: number;
-  readonly topK: number;
-  readonly tokens: number;
-}
+import { createSampleLayer, type LayerSize } from './sample-layer.ts';
 
 const table: readonly LayerSize[] = [
   { experts: 16, width: 256, hidden: 256, topK: 4, tokens: 2048 },
@@ -146,28 +131,8 @@ interface Layer {
 }
 
 function createLayer(size: LayerSize): Layer {
-  const { experts, width, hidden, topK, tokens } = size;
-  const rng = createRng(1);
-  const matrix = (rows: number, columns: number, standardDeviation: number): Tensor2D => {
-    const data = new Float32Array(rows * columns);
-    rng.fillNormal(data, { standardDeviation });
-    return tensor2d(data, [rows, columns]);
-  };
-  const weights: ExpertParameters[] = Array.from({ length: experts }, () => ({
-    gate: matrix(hidden, width, 0.02),
-    up: matrix(hidden, width, 0.02),
-    down: matrix(hidden, width, 0.02),
-  }));
-  const router = matrix(experts, width, 0.02);
-  const x_TD = matrix(tokens, width, 1);
-  const dy_TD = ones([tokens, width]) as Tensor2D;
-  const kind = gatedExpert();
-  const source = createResidentSource({
-    kinds: Array.from({ length: experts }, () => kind),
-    read: (_, expert) => weights[expert] ?? {},
-  });
-  const config = parseGateConfig({ experts, topK, score: 'softmax', renormalise: true });
-  const executor = createLocalExecutor();
+  const { config, router, x_TD, source, executor, dispose } = createSampleLayer(size);
+  const dy_TD = ones([size.tokens, size.width]) as Tensor2D;
   return {
     step() {
       const began = performance.now();
@@ -183,6 +148,9 @@ function createLayer(size: LayerSize): Layer {
       disposeTree({ gate, y, saved, gradients, back, dx_TD });
       return (performance.now() - began) / 1000;
     },
-    dispose: () => disposeTree({ weights, router, x_TD, dy_TD }),
+    dispose() {
+      dispose();
+      dy_TD.dispose();
+    },
   };
 }
