@@ -315,10 +315,11 @@ describe('what does not fit', () => {
   it('is refused when the model is made, by name', () => {
     const { gate: _gate, infer: _infer, ...base } = topKRouter(gate);
     const soft = defineRouter({ ...base, name: 'soft', route: 'slots', trusted: false });
-    expect(messageOf({ router: soft })).toBe(
-      'layers[0] executor "local": must accept routes of kind slots, which router "soft" gives, got pairs (pass an executor that does)',
-    );
     const local = createLocalExecutor();
+    const takesPairs = defineExecutor({ ...local, name: 'pairs-only', accepts: ['pairs'] });
+    expect(messageOf({ router: soft, executor: takesPairs })).toBe(
+      'layers[0] executor "pairs-only": must accept routes of kind slots, which router "soft" gives, got pairs (pass an executor that does)',
+    );
     const takesSlots = defineExecutor({ ...local, name: 'slots-only', accepts: ['slots'] });
     expect(messageOf({ executor: takesSlots })).toBe(
       'layers[0] executor "slots-only": must accept routes of kind pairs, which router "top-k" gives, got slots (pass an executor that does)',

@@ -1,3 +1,5 @@
+export { acceptMerge } from './accept-merge.ts';
+export { acceptSlots } from './accept-slots.ts';
 export { defineBalanceLoss } from './balance-loss.ts';
 export type { BalanceLoss, GateObservation, GateView, HostStatistics, LossGradient } from './balance-loss.ts';
 export type { LossGradientOptions, LossStatistics } from './balance-loss.ts';

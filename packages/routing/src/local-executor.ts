@@ -28,6 +28,8 @@ import {
 } from '@moebius/tensor';
 import type { CombineRowsSaved, GatherRowsSaved, Tensor1D, Tensor2D } from '@moebius/tensor';
 
+import { acceptMerge } from './accept-merge.ts';
+import { acceptSlots } from './accept-slots.ts';
 import type { ExpertGradients, ExpertKind, ExpertParameters, FusedLayer } from './define-expert.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
 import { defineExecutor } from './expert-executor.ts';
@@ -86,11 +88,12 @@ const name = 'local';
  * The executor that runs experts in this process.
  *
  * @param options - which path
- * @returns an executor that accepts `pairs` and never waits by itself (its source may)
+ * @returns an executor that accepts every kind of route ({@link acceptSlots}, {@link acceptMerge}) and never waits by itself (its
+ * source may)
  */
 export function createLocalExecutor(options: LocalExecutorOptions = {}): ExpertExecutor {
   const mayFuse = (options.path ?? 'auto') === 'auto';
-  return defineExecutor({
+  const pairs = defineExecutor({
     name,
     accepts: ['pairs'],
     forward: (input) => forward(input, mayFuse),
@@ -99,6 +102,7 @@ export function createLocalExecutor(options: LocalExecutorOptions = {}): ExpertE
       return backward(ownState(saved), dy);
     },
   });
+  return acceptMerge(acceptSlots(pairs));
 }
 
 function* forward(input: ExecutorInput, mayFuse: boolean): Task<ExecutorOutput> {

@@ -21,9 +21,9 @@ export interface PairsRoute {
 export interface SlotsRoute {
   /** Discriminator. */
   readonly kind: 'slots';
-  /** float32 `[T, S]`, share of each token in each slot; columns sum to 1. */
+  /** float32 `[T, S]`, share of each token in each slot; columns sum to 1. Slot `s` belongs to expert `s / p`, where `S = E·p`. */
   readonly dispatch: Tensor2D;
-  /** float32 `[T, S]`, share of each slot in each token's output; rows sum to 1. */
+  /** float32 `[T, S]`, share of each slot in each token's output; rows sum to 1, those of padding to 0. */
   readonly combine: Tensor2D;
 }
 
@@ -33,7 +33,7 @@ export interface MergeRoute {
   readonly kind: 'merge';
   /** float32 `[G, E]`, share of each expert in the merged expert of each group; rows sum to 1. */
   readonly mix: Tensor2D;
-  /** Int32Array `[T]`, group of each token. */
+  /** Int32Array `[T]`, group of each token; -1 leaves a token out (padding). */
   readonly group: Int32Array;
 }
 

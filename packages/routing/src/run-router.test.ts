@@ -306,7 +306,7 @@ describe('slots and merge routes', () => {
     ).toContain('route.combine must be a float32 tensor [3, 8], got float32 [3, 4]');
     expect(
       forwardMessage(routed('merge', () => ({ mix: zeros([2, 4]), group: Int32Array.of(0, 1, 2) }))),
-    ).toContain('route.group must be in 0…1, got 2 at [2]');
+    ).toContain('route.group must be in 0…1, or -1 for no group, got 2 at [2]');
     expect(forwardMessage(routed('merge', () => ({ mix: zeros([2, 4]), group: [0, 1, 1] })))).toContain(
       'route.group must be an Int32Array of 3, got object',
     );

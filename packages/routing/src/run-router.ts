@@ -18,7 +18,7 @@ import type {
 } from './define-router.ts';
 import { assertPlan } from './dispatch-plan.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
-import { firstNotFinite, firstOutside } from './finite.kernel.ts';
+import { firstNotFinite } from './finite.kernel.ts';
 import { aliasFault, callPlugin, firstFault, isObject, tensorFault } from './plugin-call.ts';
 import type { PluginCall, PluginFault } from './plugin-call.ts';
 import type { Route } from './route.ts';
@@ -264,6 +264,12 @@ function groupFault(group: unknown, sizes: { tokens: number; groups: number }): 
     const got = group instanceof Int32Array ? `one of ${group.length}` : typeof group;
     return { part, expectation: `must be an Int32Array of ${tokens}`, got };
   }
-  const at = firstOutside(group, groups);
-  return at < 0 ? null : { part, expectation: `must be in 0…${groups - 1}`, got: `${group[at]} at [${at}]` };
+  const at = group.findIndex((entry) => entry < -1 || entry >= groups);
+  return at < 0
+    ? null
+    : {
+        part,
+        expectation: `must be in 0…${groups - 1}, or -1 for no group`,
+        got: `${group[at]} at [${at}]`,
+      };
 }

@@ -165,13 +165,72 @@ describe('describeExecutor', () => {
     expect(found).toMatch(/must leave 0 tensors, got/);
     disposeTree(leaked.splice(0));
     const permissive = failures({
+      accepts: ['pairs'],
       *forward(input) {
         const route = input.route.kind === 'pairs' ? input.route : null;
         if (route !== null) return yield* sound.forward(input);
         return { y: zerosLike(input.hidden), saved: { executor: 'x', state: null } };
       },
     });
-    expect(permissive).toMatch(/a merge route: must throw a "plugin" error, got nothing/);
+    expect(permissive).toMatch(/a route of kind merge: must throw a "plugin" error, got nothing/);
+  });
+
+  it('fails for slots that are not combined, and for wrong gradients of slots', () => {
+    const uncombined = failures({
+      *forward(input) {
+        const { route } = input;
+        if (route.kind !== 'slots') return yield* sound.forward(input);
+        return yield* sound.forward({ ...input, route: { ...route, combine: route.dispatch } });
+      },
+    });
+    expect(uncombined).toMatch(/gated experts: equals the loop, one slot an expert: conformance: y\[/);
+    expect(uncombined).not.toMatch(/merged|pairs/);
+    const swapped = failures({
+      *backward(saved, dy) {
+        const gradients = yield* sound.backward(saved, dy);
+        const { route } = gradients;
+        if (route.kind !== 'slots') return gradients;
+        return { ...gradients, route: { ...route, dispatch: route.combine, combine: route.dispatch } };
+      },
+    });
+    expect(swapped).toMatch(/gradient of dispatch\[/);
+  });
+
+  it('fails for merged experts that are not merged, and for wrong gradients of a mix', () => {
+    const first = failures({
+      *forward(input) {
+        const { route } = input;
+        if (route.kind !== 'merge') return yield* sound.forward(input);
+        const group = route.group.map(() => 0);
+        return yield* sound.forward({ ...input, route: { ...route, group } });
+      },
+    });
+    expect(first).toMatch(
+      /merged gated-silu experts: equals the loop, groups one after another: conformance: y\[/,
+    );
+    const lenient = failures({
+      *forward(input) {
+        const { route, experts } = input;
+        if (route.kind !== 'merge') return yield* sound.forward(input);
+        const kinds = Array.from({ length: experts.experts }, (_, e) => experts.kind(e).name);
+        if (new Set(kinds).size === 1) return yield* sound.forward(input);
+        return { y: zerosLike(input.hidden), saved: { executor: 'x', state: null } };
+      },
+    });
+    expect(lenient).toMatch(
+      /experts of several kinds in one group: must throw a "configuration" error, got nothing/,
+    );
+    const halved = failures({
+      *backward(saved, dy) {
+        const gradients = yield* sound.backward(saved, dy);
+        const { route } = gradients;
+        if (route.kind !== 'merge') return gradients;
+        const mix = mul<Tensor2D>(route.mix, 0.5);
+        route.mix.dispose();
+        return { ...gradients, route: { ...route, mix } };
+      },
+    });
+    expect(halved).toMatch(/gradient of mix\[/);
   });
 });
 

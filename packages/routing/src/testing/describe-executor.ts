@@ -4,7 +4,7 @@
 import { runSync } from '@moebius/core';
 import type { Task } from '@moebius/core';
 import { disposeTree, tensor1d, tensor2d } from '@moebius/tensor';
-import type { Tensor2D } from '@moebius/tensor';
+import type { Tensor, Tensor2D } from '@moebius/tensor';
 
 import {
   check,
@@ -21,18 +21,22 @@ import type { TestApi, Tolerance } from './checks.ts';
 import { layerOracle } from './layer-oracle.ts';
 import type { OracleLayer } from './layer-oracle.ts';
 import { samplePlans } from './plans.ts';
+import { mergeCases, mergeLayers, slotsCases } from './route-cases.ts';
+import type { NamedLayer, RouteCase } from './route-cases.ts';
+import type { RouteOracleResult } from './route-oracles.ts';
 import { partShape } from '../define-expert.ts';
-import type { ExpertKind, ExpertParameters } from '../define-expert.ts';
+import type { ExpertGradients, ExpertKind, ExpertParameters } from '../define-expert.ts';
 import type { DispatchPlan } from '../dispatch-plan.ts';
 import { gatedExpert, identityExpert, nullExpert, plainExpert } from '../expert-kinds.ts';
 import type { ExecutorGradients, ExecutorInput, ExpertExecutor, ExpertSource } from '../expert-executor.ts';
 import { listGradients } from '../expert-executor.ts';
 import { createResidentSource } from '../expert-source.ts';
+import type { Route } from '../route.ts';
 
 /** Settings of {@link describeExecutor}. */
 export interface DescribeExecutorOptions extends TestApi {
   /** Lists of kinds to run; default: all gated, and a heterogeneous list. Each at least 4 long. */
-  readonly layers?: readonly { readonly title: string; readonly kinds: readonly ExpertKind[] }[];
+  readonly layers?: readonly NamedLayer[];
   /** Puts the experts where the executor looks for them; default: in memory. */
   readonly createSource?: (
     kinds: readonly ExpertKind[],
@@ -54,71 +58,158 @@ interface Bench {
 }
 
 /**
- * Registers the tests that every executor of `pairs` routes must pass. Start an engine before they run.
+ * Registers the tests that every executor must pass, for each kind of route that it accepts. Start an engine before they run.
  *
- * Forward and backward equal a loop over pairs for plans of every form (padded, idle experts, variable number of experts, empty);
- * experts without rows have zero or absent gradients; nothing is leaked or written; two runs give equal bytes; an unknown
- * route kind is refused.
+ * Forward and backward equal a loop over pairs for plans of every form (padded, idle experts, variable number of experts, empty),
+ * over slots, or over tokens and their merged experts; experts without rows have zero or absent gradients; experts of several kinds
+ * are not merged; nothing is leaked or written; two runs give equal bytes; a route kind that is not accepted is refused.
  *
  * @param executor - the executor
  * @param options - `describe` and `it` of the test runner, and what to run
  */
 export function describeExecutor(executor: ExpertExecutor, options: DescribeExecutorOptions): void {
-  const { describe, it, run = runSync, tolerance = { relative: 1e-4, absolute: 1e-4 } } = options;
-  const createSource = options.createSource ?? residentSource;
-  describe(`executor ${executor.name}`, () => {
-    for (const { title, kinds } of options.layers ?? defaultLayers()) {
-      for (const { title: planTitle, plan } of samplePlans(kinds.length)) {
-        it(`${title}: equals the loop over pairs, ${planTitle}`, () => {
-          withoutLeak(executor.name, () => {
-            const bench = createBench(kinds, plan, createSource);
-            const dy = randomValues(kitRng('dy'), plan.tokens * modelWidth);
-            const dyTensor = tensor2d(dy, [plan.tokens, modelWidth]);
-            const { y, saved } = run(executor.forward(bench.input));
-            const gradients = run(executor.backward(saved, dyTensor));
-            const expected = layerOracle(bench.layer, dy);
-            checkClose(valuesOf(y), expected.y, 'y', tolerance);
-            compareGradients(gradients, expected, tolerance);
-            checkSame(valuesOf(bench.input.hidden), bench.layer.hidden, 'hidden after both passes');
-            disposeTree([bench.owned, dyTensor, y, saved, listGradients(gradients)]);
-          });
-        });
-      }
-      it(`${title}: gives the same bytes twice`, () => {
+  const { run = runSync, tolerance = { relative: 1e-4, absolute: 1e-4 } } = options;
+  const kit: Kit = {
+    ...options,
+    executor,
+    run,
+    tolerance,
+    createSource: options.createSource ?? residentSource,
+    layers: options.layers ?? defaultLayers(),
+  };
+  options.describe(`executor ${executor.name}`, () => {
+    if (executor.accepts.includes('pairs')) checkPairs(kit);
+    if (executor.accepts.includes('slots'))
+      for (const layer of kit.layers) checkCases(kit, layer, slotsCases(layer.kinds.length));
+    if (executor.accepts.includes('merge')) {
+      for (const layer of mergeLayers()) checkCases(kit, layer, mergeCases(layer.kinds.length));
+      checkUnmergeable(kit);
+    }
+    checkRefusals(kit);
+  });
+}
+
+interface Kit extends Required<DescribeExecutorOptions> {
+  readonly executor: ExpertExecutor;
+}
+
+function checkPairs(kit: Kit): void {
+  const { executor, it, run, tolerance, createSource } = kit;
+  for (const { title, kinds } of kit.layers) {
+    for (const { title: planTitle, plan } of samplePlans(kinds.length)) {
+      it(`${title}: equals the loop over pairs, ${planTitle}`, () => {
         withoutLeak(executor.name, () => {
-          const bench = createBench(kinds, firstPlan(kinds.length), createSource);
-          const passes = [0, 1].map(() => {
-            const { y, saved } = run(executor.forward(bench.input));
-            const gradients = listGradients(run(executor.backward(saved, y)));
-            const bytes = [y, ...gradients].map(valuesOf);
-            disposeTree([y, saved, gradients]);
-            return bytes;
-          });
-          for (const [i, values] of passes[0]!.entries())
-            checkSame(passes[1]![i]!, values, `tensor ${i} of run 2`);
-          disposeTree(bench.owned);
+          const bench = createBench(kinds, plan, createSource);
+          const dy = randomValues(kitRng('dy'), plan.tokens * modelWidth);
+          const dyTensor = tensor2d(dy, [plan.tokens, modelWidth]);
+          const { y, saved } = run(executor.forward(bench.input));
+          const gradients = run(executor.backward(saved, dyTensor));
+          const expected = layerOracle(bench.layer, dy);
+          checkClose(valuesOf(y), expected.y, 'y', tolerance);
+          compareGradients(
+            gradients,
+            { ...expected, droute: [expected.dweights] },
+            { kind: 'pairs', tolerance },
+          );
+          checkSame(valuesOf(bench.input.hidden), bench.layer.hidden, 'hidden after both passes');
+          disposeTree([bench.owned, dyTensor, y, saved, listGradients(gradients)]);
         });
       });
     }
-
-    it('refuses a route that it does not accept, and what another executor saved', () => {
+    it(`${title}: gives the same bytes twice`, () => {
       withoutLeak(executor.name, () => {
-        const bench = createBench(defaultLayers()[0]!.kinds, firstPlan(4), createSource);
-        if (!executor.accepts.includes('merge')) {
-          const mix = randomTensor<Tensor2D>(kitRng('mix'), [1, 4]);
-          const route = { kind: 'merge' as const, mix, group: new Int32Array(bench.layer.plan.tokens) };
-          checkThrows(() => run(executor.forward({ ...bench.input, route })), 'plugin', 'a merge route');
-          mix.dispose();
-        }
-        const foreign = { executor: 'another-executor', state: null };
-        checkThrows(() => run(executor.backward(foreign, bench.input.hidden)), 'plugin', 'foreign saved');
+        const bench = createBench(kinds, firstPlan(kinds.length), createSource);
+        const passes = [0, 1].map(() => {
+          const { y, saved } = run(executor.forward(bench.input));
+          const gradients = listGradients(run(executor.backward(saved, y)));
+          const bytes = [y, ...gradients].map(valuesOf);
+          disposeTree([y, saved, gradients]);
+          return bytes;
+        });
+        for (const [i, values] of passes[0]!.entries())
+          checkSame(passes[1]![i]!, values, `tensor ${i} of run 2`);
         disposeTree(bench.owned);
       });
+    });
+  }
+}
+
+/** Routes that are no pairs, against their oracles. */
+function checkCases(kit: Kit, { title, kinds }: NamedLayer, cases: readonly RouteCase[]): void {
+  const { executor, it, run, tolerance, createSource } = kit;
+  for (const { title: caseTitle, tokens, createRoute, oracle } of cases) {
+    it(`${title}: equals the loop, ${caseTitle}`, () => {
+      withoutLeak(executor.name, () => {
+        const route = createRoute();
+        const hidden = randomValues(kitRng('hidden'), tokens * modelWidth);
+        const dy = randomValues(kitRng('dy'), tokens * modelWidth);
+        const parameters = randomExperts(kinds);
+        const [x, dyTensor] = [hidden, dy].map((values) => tensor2d(values.slice(), [tokens, modelWidth]));
+        const experts = createSource(kinds, parameters);
+        const before = listRoute(route).map(valuesOf);
+        const { y, saved } = run(executor.forward({ layer: 0, hidden: x!, route, experts }));
+        const gradients = run(executor.backward(saved, dyTensor!));
+        const expected = oracle({ hidden, modelWidth, kinds, parameters }, dy);
+        checkClose(valuesOf(y), expected.y, 'y', tolerance);
+        compareGradients(gradients, expected, { kind: route.kind, tolerance });
+        checkSame(valuesOf(x!), hidden, 'hidden after both passes');
+        for (const [i, values] of before.entries())
+          checkSame(valuesOf(listRoute(route)[i]!), values, `route tensor ${i} after both passes`);
+        disposeTree([listRoute(route), x, dyTensor, parameters, y, saved, listGradients(gradients)]);
+      });
+    });
+  }
+}
+
+function checkUnmergeable({ executor, it, run, createSource }: Kit): void {
+  it('does not merge experts of several kinds', () => {
+    withoutLeak(executor.name, () => {
+      const { kinds } = defaultLayers()[1]!;
+      const parameters = randomExperts(kinds);
+      const { tokens, createRoute } = mergeCases(kinds.length)[0]!;
+      const route = createRoute();
+      const hidden = randomTensor<Tensor2D>(kitRng('hidden'), [tokens, modelWidth]);
+      const experts = createSource(kinds, parameters);
+      checkThrows(
+        () => run(executor.forward({ layer: 0, hidden, route, experts })),
+        'configuration',
+        'experts of several kinds in one group',
+      );
+      disposeTree([hidden, parameters, listRoute(route)]);
     });
   });
 }
 
-function defaultLayers(): { title: string; kinds: readonly ExpertKind[] }[] {
+function checkRefusals({ executor, it, run, createSource }: Kit): void {
+  it('refuses a route that it does not accept, and what another executor saved', () => {
+    withoutLeak(executor.name, () => {
+      const { kinds } = defaultLayers()[0]!;
+      const bench = createBench(kinds, firstPlan(4), createSource);
+      const { tokens } = bench.layer.plan;
+      const others: Route[] = [
+        { kind: 'merge', mix: randomTensor(kitRng('mix'), [1, 4]), group: new Int32Array(tokens) },
+        {
+          kind: 'slots',
+          dispatch: randomTensor(kitRng('dispatch'), [tokens, 4]),
+          combine: randomTensor(kitRng('combine'), [tokens, 4]),
+        },
+      ];
+      for (const route of [bench.input.route, ...others]) {
+        if (executor.accepts.includes(route.kind)) continue;
+        checkThrows(
+          () => run(executor.forward({ ...bench.input, route })),
+          'plugin',
+          `a route of kind ${route.kind}`,
+        );
+      }
+      const foreign = { executor: 'another-executor', state: null };
+      checkThrows(() => run(executor.backward(foreign, bench.input.hidden)), 'plugin', 'foreign saved');
+      disposeTree([bench.owned, others.map(listRoute)]);
+    });
+  });
+}
+
+function defaultLayers(): NamedLayer[] {
   const gated = gatedExpert();
   const plain = plainExpert({ activation: 'relu', bias: true });
   return [
@@ -146,16 +237,7 @@ function createBench(
   const rng = kitRng('executor');
   const hidden = randomValues(rng.fork('hidden'), plan.tokens * modelWidth);
   const weights = randomValues(rng.fork('weights'), plan.token.length);
-  const parameters = kinds.map((kind, e): ExpertParameters => {
-    const own = rng.fork(`expert ${e}`);
-    const size = { modelWidth, hiddenWidth };
-    return Object.fromEntries(
-      Object.keys(kind.parts).map((part) => [
-        part,
-        randomTensor(own.fork(part), partShape(kind, part, size), 0.5),
-      ]),
-    );
-  });
+  const parameters = randomExperts(kinds);
   const hiddenTensor = tensor2d(hidden.slice(), [plan.tokens, modelWidth]);
   const weightsTensor = tensor1d(weights.slice(), 'float32');
   const route = { kind: 'pairs' as const, plan, weights: weightsTensor };
@@ -166,22 +248,55 @@ function createBench(
   };
 }
 
+/** Experts whose numbers depend on their place. */
+function randomExperts(kinds: readonly ExpertKind[]): ExpertParameters[] {
+  return kinds.map((kind, e): ExpertParameters => {
+    const own = kitRng('executor').fork(`expert ${e}`);
+    const size = { modelWidth, hiddenWidth };
+    return Object.fromEntries(
+      Object.keys(kind.parts).map((part) => [
+        part,
+        randomTensor(own.fork(part), partShape(kind, part, size), 0.5),
+      ]),
+    );
+  });
+}
+
+function listRoute(route: Route): Tensor[] {
+  if (route.kind === 'pairs') return [route.weights];
+  return route.kind === 'slots' ? [route.dispatch, route.combine] : [route.mix];
+}
+
 function compareGradients(
   got: ExecutorGradients,
-  expected: ReturnType<typeof layerOracle>,
-  tolerance: Tolerance,
+  expected: Omit<RouteOracleResult, 'y'>,
+  { kind, tolerance }: { readonly kind: Route['kind']; readonly tolerance: Tolerance },
 ): void {
   checkClose(valuesOf(got.hidden), expected.dhidden, 'gradient of hidden', tolerance);
-  if (got.route.kind === 'pairs')
-    checkClose(valuesOf(got.route.weights), expected.dweights, 'gradient of weights', tolerance);
-  check(got.route.kind === 'pairs', `gradient of the route: must be of kind pairs, got ${got.route.kind}`);
-  check(
-    got.experts.length === expected.dexperts.length,
-    `experts: must be ${expected.dexperts.length}, got ${got.experts.length}`,
-  );
-  for (const [e, parts] of expected.dexperts.entries()) {
+  check(got.route.kind === kind, `gradient of the route: must be of kind ${kind}, got ${got.route.kind}`);
+  for (const [i, [name, gradient]] of namedRouteGradients(got.route).entries())
+    checkClose(valuesOf(gradient), expected.droute[i]!, `gradient of ${name}`, tolerance);
+  compareExperts(got.experts, expected.dexperts, tolerance);
+}
+
+function namedRouteGradients(route: ExecutorGradients['route']): (readonly [string, Tensor])[] {
+  if (route.kind === 'pairs') return [['weights', route.weights]];
+  if (route.kind === 'merge') return [['mix', route.mix]];
+  return [
+    ['dispatch', route.dispatch],
+    ['combine', route.combine],
+  ];
+}
+
+function compareExperts(
+  got: readonly ExpertGradients[],
+  expected: RouteOracleResult['dexperts'],
+  tolerance: Tolerance,
+): void {
+  check(got.length === expected.length, `experts: must be ${expected.length}, got ${got.length}`);
+  for (const [e, parts] of expected.entries()) {
     for (const [part, values] of Object.entries(parts)) {
-      const gradient = got.experts[e]?.[part];
+      const gradient = got[e]?.[part];
       const found = gradient === undefined ? new Float64Array(values.length) : valuesOf(gradient);
       checkClose(found, values, `gradient of experts[${e}].${part}`, tolerance);
     }

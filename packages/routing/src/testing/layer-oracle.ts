@@ -72,13 +72,24 @@ export function layerOracle(layer: OracleLayer, dy: Float32Array): OracleResult 
   return { y, dhidden, dweights, dexperts };
 }
 
-interface PairRun {
+/** One expert on one row. */
+export interface PairRun {
+  /** `[D]`. */
   readonly out: Float32Array;
+  /** `[D]`, gradient of the row. */
   readonly drow: Float32Array;
+  /** Gradient of every part. */
   readonly dparts: Record<string, Float32Array>;
 }
 
-function runPair(
+/**
+ * One expert on one row, both passes.
+ *
+ * @param kind - of the expert
+ * @param parameters - borrowed
+ * @param rows - the row `[D]` and the gradient of its output `[D]`
+ */
+export function runPair(
   kind: ExpertKind,
   parameters: ExpertParameters,
   rows: { readonly row: Float32Array; readonly dout: Float32Array },
