@@ -1,3 +1,9 @@
 import { packageBuild } from '../../tooling/tsup/package-build.ts';
 
-export default packageBuild({ entries: { index: 'src/index.ts', 'testing/index': 'src/testing/index.ts' } });
+export default packageBuild({
+  entries: {
+    index: 'src/index.ts',
+    'metrics/index': 'src/metrics/index.ts',
+    'testing/index': 'src/testing/index.ts',
+  },
+});
