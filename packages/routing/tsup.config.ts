@@ -4,6 +4,8 @@ export default packageBuild({
   entries: {
     index: 'src/index.ts',
     'metrics/index': 'src/metrics/index.ts',
+    'experimental/index': 'src/experimental/index.ts',
+    'surgery/index': 'src/surgery/index.ts',
     'testing/index': 'src/testing/index.ts',
   },
 });
