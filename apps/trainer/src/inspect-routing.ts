@@ -7,6 +7,7 @@ import type { EngineFlags } from './engine-flags.ts';
 import type { CommandContext } from './host.ts';
 import { listenForInterrupt } from './interrupt.ts';
 import { readNamedText } from './measured-text.ts';
+import type { ModelFlags } from './model-flags.ts';
 import { openModel } from './model-folder.ts';
 import { startEngine } from './start-engine.ts';
 import { shareStrip } from './terminal/balance-strip.ts';
@@ -18,12 +19,11 @@ const windows = 8;
 const defaultLength = 256;
 
 /** Flags that concern the text. */
-export interface RoutingFlags extends EngineFlags {
+export interface RoutingFlags extends EngineFlags, ModelFlags {
   readonly path: string | undefined;
   readonly text: string;
   readonly field?: string;
   readonly maxTokens: number;
-  readonly tokenizer?: string;
   readonly sequence?: number;
 }
 
@@ -39,10 +39,7 @@ export async function inspectRouting(flags: RoutingFlags, context: CommandContex
   }
   const documents = await readNamedText({ data: flags.text, field: flags.field }, host);
   await startEngine(flags, context);
-  const { model, tokenizer } = await openModel(flags.path, {
-    workingFolder: host.workingFolder,
-    tokenizerPath: flags.tokenizer,
-  });
+  const { model, tokenizer } = await openModel(flags.path, flags, host);
   const interrupt = listenForInterrupt(host.signals, { onFirst: () => terminal.warn('stopping …') });
   try {
     const { max_position_embeddings: positions } = model.config;

@@ -2,11 +2,19 @@
 import {
   countActiveParameters,
   countParameters,
+  describeParameters,
   estimateBytes,
   estimateFlops,
-  isSparseLayer,
+  resolveParts,
 } from '@moebius/model';
-import type { BytesEstimate, FlopsEstimate, ModelConfig } from '@moebius/model';
+import type {
+  BytesEstimate,
+  FlopsEstimate,
+  ModelConfig,
+  ParameterDescription,
+  PartsChoice,
+} from '@moebius/model';
+import type { Router } from '@moebius/routing';
 
 import { formatBytes, formatCount, formatFlops } from './terminal/format.ts';
 import { formatTable } from './terminal/table.ts';
@@ -49,42 +57,63 @@ export interface ModelCard {
   readonly bytes: BytesEstimate;
 }
 
-/** Computes the numbers; builds nothing. */
+/**
+ * Computes the numbers; builds nothing.
+ *
+ * @param choice - plug-ins with the routers and kinds of experts that the configuration names
+ */
 export function describeModel(
   config: ModelConfig,
   shape: { readonly batch: number; readonly sequence: number },
+  choice: PartsChoice = {},
 ): ModelCard {
+  const parts = resolveParts(config, choice);
+  const tensors = describeParameters(config, parts).filter(({ role }) => role !== 'buffer');
   return {
     config,
     ...shape,
-    parts: countParts(config),
-    layers: Array.from({ length: config.num_hidden_layers }, (_, layer) => describeLayer(config, layer)),
-    parameters: countParameters(config),
-    activeParameters: countActiveParameters(config),
-    flops: estimateFlops(config, shape),
-    bytes: estimateBytes(config, shape),
+    parts: countParts(tensors),
+    layers: parts.routers.map((router, layer) => {
+      const own = tensors.filter(
+        ({ unit }) => unit === `layers.${layer}` || unit.startsWith(`layers.${layer}.`),
+      );
+      return describeLayer(own, { layer, router });
+    }),
+    parameters: countParameters(config, parts),
+    activeParameters: countActiveParameters(config, parts),
+    flops: estimateFlops(config, shape, parts),
+    bytes: estimateBytes(config, shape, parts),
   };
 }
 
-function describeLayer(config: ModelConfig, layer: number): LayerCard {
-  const width = config.hidden_size;
-  const heads = config.num_attention_heads + config.num_key_value_heads;
-  const attention = 2 * heads * config.head_dim * width;
-  const norms = 2 * (width + config.head_dim);
-  const isSparse = isSparseLayer(config, layer);
-  const expert = 3 * config.moe_intermediate_size * width;
-  const router = config.num_experts * width;
-  const dense = 3 * config.intermediate_size * width;
-  const held = isSparse ? router + config.num_experts * expert : dense;
-  const used = isSparse ? router + config.num_experts_per_tok * expert : dense;
+type Tensors = readonly ParameterDescription[];
+
+interface Layer {
+  readonly layer: number;
+  readonly router: Router | null;
+}
+
+function describeLayer(own: Tensors, { layer, router }: Layer): LayerCard {
+  const matrices = own.filter(({ shape }) => shape.length > 1);
   return {
     layer,
-    kind: isSparse ? 'sparse' : 'dense',
-    parameters: attention + norms + held,
-    activeParameters: attention + norms + used,
-    bytes: 4 * (attention + norms + held),
-    flopsPerToken: 2 * (attention + used),
+    kind: router === null ? 'dense' : 'sparse',
+    parameters: sizeOf(own),
+    activeParameters: activeSizeOf(own, router),
+    bytes: 4 * sizeOf(own),
+    flopsPerToken: 2 * activeSizeOf(matrices, router),
   };
+}
+
+/** What one token touches: all but the experts, and of those `topK` of mean size. */
+function activeSizeOf(tensors: Tensors, router: Router | null): number {
+  const experts = sizeOf(tensors.filter((tensor) => partOf(tensor) === 'experts'));
+  const used = router === null ? 0 : Math.round((experts * router.topK) / router.experts);
+  return sizeOf(tensors) - experts + used;
+}
+
+function sizeOf(tensors: Tensors): number {
+  return tensors.reduce((sum, { shape }) => sum + shape.reduce((product, length) => product * length, 1), 0);
 }
 
 /** Lines of the layers; neighbours that are alike share one. */
@@ -106,21 +135,29 @@ function layerRows(layers: readonly LayerCard[]): string[][] {
   ]);
 }
 
-function countParts(config: ModelConfig): { [part: string]: number } {
-  const width = config.hidden_size;
-  const layers = Array.from({ length: config.num_hidden_layers }, (_, layer) => isSparseLayer(config, layer));
-  const sparse = layers.filter(Boolean).length;
-  const heads = config.num_attention_heads + config.num_key_value_heads;
-  const embedding = config.vocab_size * width;
-  return {
-    embedding,
-    attention: layers.length * 2 * heads * config.head_dim * width,
-    routers: sparse * config.num_experts * width,
-    experts: sparse * config.num_experts * 3 * config.moe_intermediate_size * width,
-    'dense layers': (layers.length - sparse) * 3 * config.intermediate_size * width,
-    norms: layers.length * 2 * (width + config.head_dim) + width,
-    'output projection': config.tie_word_embeddings ? 0 : embedding,
-  };
+const partNames = [
+  'embedding',
+  'attention',
+  'routers',
+  'experts',
+  'dense layers',
+  'norms',
+  'output projection',
+] as const;
+
+function partOf({ id, role, unit }: ParameterDescription): (typeof partNames)[number] {
+  if (role === 'norm') return 'norms';
+  if (role === 'embedding') return 'embedding';
+  if (unit === 'head') return 'output projection';
+  if (unit.includes('.experts.')) return 'experts';
+  if (id.includes('.self_attn.')) return 'attention';
+  return id.includes('.mlp.gate.') ? 'routers' : 'dense layers';
+}
+
+function countParts(tensors: Tensors): { [part: string]: number } {
+  return Object.fromEntries(
+    partNames.map((part) => [part, sizeOf(tensors.filter((tensor) => partOf(tensor) === part))]),
+  );
 }
 
 /** The card as lines. */

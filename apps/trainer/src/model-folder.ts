@@ -3,10 +3,14 @@ import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 
 import { MoebiusError } from '@moebius/core';
+import type { Plugin } from '@moebius/core';
 import { loadModel, recoverModelFolder } from '@moebius/model';
 import type { DecoderModel } from '@moebius/model';
-import { readTokenizer } from '@moebius/train';
+import { loadPlugins, readTokenizer } from '@moebius/train';
 import type { Tokenizer } from '@moebius/train';
+
+import type { Host } from './host.ts';
+import type { ModelFlags } from './model-flags.ts';
 
 /** A model with its tokenizer. */
 export interface LoadedModel {
@@ -38,20 +42,32 @@ export async function findModelFolder(path: string, workingFolder: string): Prom
 }
 
 /**
- * Loads a model and its tokenizer.
+ * Loads a model and its tokenizer. Code runs only when `--plugin` names it, never because a folder does.
  *
- * @param tokenizerPath - a tokenizer.json or its folder; default the model's folder
+ * @param flags - a tokenizer.json or its folder (default the model's folder); modules with the parts that the model names
  */
 export async function openModel(
   path: string,
-  options: { readonly workingFolder: string; readonly tokenizerPath?: string | undefined },
+  flags: ModelFlags,
+  host: Pick<Host, 'workingFolder'>,
 ): Promise<LoadedModel> {
-  const { workingFolder, tokenizerPath } = options;
+  const { tokenizer: tokenizerPath } = flags;
+  const { workingFolder } = host;
   const folder = await findModelFolder(path, workingFolder);
+  const plugins = await loadNamed(flags, host);
   const tokenizer = await readTokenizer(
     tokenizerPath === undefined ? folder : resolve(workingFolder, tokenizerPath),
   );
-  return { folder, tokenizer, model: await loadModel(folder) };
+  return { folder, tokenizer, model: await loadModel(folder, { plugins }) };
+}
+
+/** Plug-ins of `--plugin`. */
+export async function loadNamed(
+  { plugin = [] }: ModelFlags,
+  { workingFolder }: Pick<Host, 'workingFolder'>,
+): Promise<readonly Plugin[]> {
+  const loaded = await loadPlugins(plugin, { from: workingFolder });
+  return loaded.map((one) => one.plugin);
 }
 
 async function isThere(path: string): Promise<boolean> {

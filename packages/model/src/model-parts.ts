@@ -224,7 +224,7 @@ function notGiven(
   { part, names }: { readonly part: string; readonly names: readonly string[] },
 ): Fault {
   const close = nearest(name, names);
-  const remedy = `give the plug-in that has it: { plugins: [...] }, or "plugins" of a run`;
+  const remedy = `give the plug-in that has it: { plugins: [...] }, "plugins" of a run, or --plugin`;
   return {
     path,
     expectation: `must name a ${part} that is given (${names.length === 0 ? 'none' : names.join(', ')}) or built in`,

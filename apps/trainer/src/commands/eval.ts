@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 
 import { addEngineFlags } from '../engine-flags.ts';
 import { wholeNumber } from '../flags.ts';
+import { addModelFlags } from '../model-flags.ts';
 import type { Start } from '../program.ts';
 import { corpusHelp } from '../text-help.ts';
 import type { EvalFlags } from '../work/eval.ts';
@@ -43,8 +44,8 @@ export function addEval(program: Command, start: Start): void {
     .option('--stride <count>', 'tokens from one window to the next (default: no overlap)', wholeNumber(1))
     .option('--batch <count>', 'windows at once', wholeNumber(1), 8)
     .option('--seed <number>', 'of the draws for the standard error', wholeNumber(0), 0)
-    .option('--baselines', 'also measure bigrams, unigrams and gzip (needs the training text)')
-    .option('--tokenizer <path>', 'tokenizer.json, when it is not in the folder');
+    .option('--baselines', 'also measure bigrams, unigrams and gzip (needs the training text)');
+  addModelFlags(command);
   addEngineFlags(command)
     .addHelpText('after', help)
     .action((models: readonly string[], flags: Omit<EvalFlags, 'models'>) =>

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 
 import { addEngineFlags } from '../engine-flags.ts';
 import { collect, finiteNumber, numberFrom, positiveNumber, wholeNumber } from '../flags.ts';
+import { addModelFlags } from '../model-flags.ts';
 import type { Start } from '../program.ts';
 import type { GenerateFlags } from '../work/generate.ts';
 
@@ -26,7 +27,8 @@ Examples:
   $ moebius generate runs/demo --prompt "We" --prompt "They" --json | jq -r .text
   $ moebius generate runs/demo --prompt "We" --logprobs --json | jq .logprobs
   $ moebius generate runs/demo --prompts questions.txt --batch 16     one prompt a line
-  $ moebius generate runs/demo --prompts - --json < prompts.jsonl     {"prompt": "We"} a line`;
+  $ moebius generate runs/demo --prompts - --json < prompts.jsonl     {"prompt": "We"} a line
+  $ moebius generate runs/mine --plugin ./my-router.js     a model whose router is a plug-in`;
 
 /** Adds `generate`. */
 export function addGenerate(program: Command, start: Start): void {
@@ -49,8 +51,8 @@ export function addGenerate(program: Command, start: Start): void {
     .option('--stop <text>', 'ends the text before it, may stand several times', collect)
     .option('--no-history', 'keep no prompts on disk, and show none of earlier sessions')
     .option('--logprobs', 'with --json: the log-probability of every token')
-    .option('--seed <number>', 'the same seed gives the same text', wholeNumber(0), 0)
-    .option('--tokenizer <path>', 'tokenizer.json, when it is not in the folder');
+    .option('--seed <number>', 'the same seed gives the same text', wholeNumber(0), 0);
+  addModelFlags(command);
   addEngineFlags(command)
     .addHelpText('after', help)
     .action((model: string, flags: GenerateFlags) =>

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 
 import { addEngineFlags } from '../engine-flags.ts';
 import { collect, wholeNumber } from '../flags.ts';
+import { addModelFlags } from '../model-flags.ts';
 import type { Start } from '../program.ts';
 import { recipeHelp } from '../recipes/registry.ts';
 import type { InspectFlags } from '../work/inspect.ts';
@@ -37,8 +38,8 @@ export function addInspect(program: Command, start: Start): void {
     .addOption(new Option('--set <path=value>', 'change a scalar of the recipe first').argParser(collect))
     .option('--text <source>', 'run this text through the model, - for standard input')
     .option('--field <name>', 'field of .jsonl lines that holds the text')
-    .option('--max-tokens <count>', 'about so many tokens, spread over the text', wholeNumber(1), 16_384)
-    .option('--tokenizer <path>', 'tokenizer.json, when it is not in the folder');
+    .option('--max-tokens <count>', 'about so many tokens, spread over the text', wholeNumber(1), 16_384);
+  addModelFlags(command);
   addEngineFlags(command)
     .addHelpText('after', help)
     .action((path: string | undefined, flags: Omit<InspectFlags, 'path'>) =>

@@ -14,17 +14,17 @@ import type { CommandContext } from '../host.ts';
 import { listenForInterrupt } from '../interrupt.ts';
 import { findMeasuredText } from '../measured-text.ts';
 import type { MeasuredText } from '../measured-text.ts';
+import type { ModelFlags } from '../model-flags.ts';
 import { openModel } from '../model-folder.ts';
 import { startEngine } from '../start-engine.ts';
 import { formatCount } from '../terminal/format.ts';
 
 /** Flags. */
-export interface EvalFlags extends EngineFlags {
+export interface EvalFlags extends EngineFlags, ModelFlags {
   readonly models: readonly string[];
   readonly data?: string;
   readonly field?: string;
   readonly byDocument?: boolean;
-  readonly tokenizer?: string;
   readonly maxTokens?: number;
   readonly sequence?: number;
   readonly stride?: number;
@@ -84,10 +84,7 @@ interface Measuring {
 
 async function measure(path: string, { flags, text, context, signal }: Measuring): Promise<Measurement> {
   const { host, terminal } = context;
-  const { model, tokenizer } = await openModel(path, {
-    workingFolder: host.workingFolder,
-    tokenizerPath: flags.tokenizer,
-  });
+  const { model, tokenizer } = await openModel(path, flags, host);
   try {
     const heldOut = packDocuments(text.heldOut, tokenizer);
     const length = Math.min(flags.sequence ?? text.length, model.config.max_position_embeddings);

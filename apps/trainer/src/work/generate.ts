@@ -5,6 +5,7 @@ import type { EngineFlags } from '../engine-flags.ts';
 import { exitCodes } from '../exit-codes.ts';
 import type { CommandContext } from '../host.ts';
 import { listenForInterrupt } from '../interrupt.ts';
+import type { ModelFlags } from '../model-flags.ts';
 import { openModel } from '../model-folder.ts';
 import type { LoadedModel } from '../model-folder.ts';
 import { readPrompts } from '../named-prompts.ts';
@@ -15,7 +16,7 @@ import type { SamplingFlags } from '../sampling-flags.ts';
 import { startEngine } from '../start-engine.ts';
 
 /** Flags. */
-export interface GenerateFlags extends EngineFlags, SamplingFlags {
+export interface GenerateFlags extends EngineFlags, ModelFlags, SamplingFlags {
   readonly prompt?: readonly string[];
   readonly prompts?: string;
   readonly batch: number;
@@ -24,7 +25,6 @@ export interface GenerateFlags extends EngineFlags, SamplingFlags {
   readonly stop?: readonly string[];
   readonly logprobs?: boolean;
   readonly seed: number;
-  readonly tokenizer?: string;
 }
 
 /** Everything of a request but its prompts. */
@@ -45,10 +45,7 @@ export async function generateText(
   const { host, terminal } = context;
   const prompts = flags.prompts === undefined ? flags.prompt : await readPrompts(flags.prompts, host);
   const engine = await startEngine(flags, context);
-  const opened = await openModel(flags.model, {
-    workingFolder: host.workingFolder,
-    tokenizerPath: flags.tokenizer,
-  });
+  const opened = await openModel(flags.model, flags, host);
   const settings: Settings = {
     ...resolveSampling(flags, opened.model.generation),
     maxNewTokens: flags.maxTokens,

@@ -9,11 +9,12 @@ import { exitCodes } from '../exit-codes.ts';
 import type { CommandContext } from '../host.ts';
 import { inspectRouting } from '../inspect-routing.ts';
 import { describeModel, formatModelCard } from '../model-card.ts';
-import { findModelFolder } from '../model-folder.ts';
+import type { ModelFlags } from '../model-flags.ts';
+import { findModelFolder, loadNamed } from '../model-folder.ts';
 import { makeRunConfig } from '../run-config.ts';
 
 /** Flags. */
-export interface InspectFlags extends EngineFlags {
+export interface InspectFlags extends EngineFlags, ModelFlags {
   readonly path: string | undefined;
   readonly recipe?: string;
   readonly config?: string;
@@ -23,7 +24,6 @@ export interface InspectFlags extends EngineFlags {
   readonly text?: string;
   readonly field?: string;
   readonly maxTokens: number;
-  readonly tokenizer?: string;
 }
 
 /** Prints what a model is and costs, and what its routers do on a text. */
@@ -38,10 +38,11 @@ export async function inspect(flags: InspectFlags, context: CommandContext): Pro
           batch: 1,
           sequence: 1024,
         };
-  const card = describeModel(described.config, {
+  const shape = {
     batch: flags.batch ?? described.batch,
     sequence: flags.sequence ?? described.sequence,
-  });
+  };
+  const card = describeModel(described.config, shape, { plugins: await loadNamed(flags, host) });
   terminal.json({ event: 'model', ...card });
   for (const line of formatModelCard(card)) terminal.line(line);
   const { text } = flags;
