@@ -6,6 +6,7 @@ export default packageBuild({
     'metrics/index': 'src/metrics/index.ts',
     'experimental/index': 'src/experimental/index.ts',
     'surgery/index': 'src/surgery/index.ts',
+    'gates/index': 'src/gates/index.ts',
     'testing/index': 'src/testing/index.ts',
   },
 });

@@ -13,6 +13,7 @@ import type { Tensor, Tensor2D } from '@moebius/tensor';
 import { assertNoFaults, missingFunctions } from './definition-faults.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
 import type { RouteGradients } from './expert-executor.ts';
+import { gateScores } from './gate-config.ts';
 import type { GateConfig, GateScore } from './gate-config.ts';
 import type { Route } from './route.ts';
 import type { TokenContext } from './token-context.ts';
@@ -114,7 +115,7 @@ export interface Router extends Plugin {
   readonly topK: number;
   /** The one kind of route that it gives. */
   readonly route: Route['kind'];
-  /** What `scores` are: softmax rows, sigmoids, or the logits. */
+  /** What `scores` are: rows of a softmax, one of the element-wise functions, or the logits. */
   readonly score: GateScore;
   /** What its factory made it from; stored with a model. */
   readonly options?: RouterSettings;
@@ -145,7 +146,7 @@ export type RouterDefinition = Omit<Router, 'kind' | 'route' | 'score' | 'truste
   Partial<Pick<Router, 'route' | 'score' | 'trusted'>>;
 
 const routeKinds: readonly Route['kind'][] = ['pairs', 'slots', 'merge'];
-const scoreNames: readonly GateScore[] = ['softmax', 'sigmoid', 'identity'];
+const scoreNames: readonly GateScore[] = gateScores;
 const optionalHooks = ['initialise', 'initialiseBuffer', 'infer', 'advance'] as const;
 
 /**

@@ -44,7 +44,7 @@ describe('parseGateConfig', () => {
     expect(faultsOf({ experts: 0, topK: 1.5, score: 'softmin', renormalize: true })).toEqual([
       'experts: must be at least 1, got 0',
       'topK: must be an integer, got 1.5',
-      'score: must be one of "softmax", "sigmoid", "identity", got "softmin"',
+      'score: must be one of "softmax", "sigmoid", "sqrt-softplus", "relu", "identity", got "softmin"',
       'renormalize: must be a known key, got "renormalize"',
     ]);
   });

@@ -3,7 +3,7 @@
  *
  * ```
  * z = W x (+ b)            logits
- * s = score(z)             softmax over all experts | sigmoid | identity
+ * s = score(z)             softmax over all experts | sigmoid | √softplus | ReLU | identity
  * c = s + selection bias   the bias steers selection only: never in the weights, never a gradient
  * c = keep best groups     optional
  * I = top-k of c           ties: the lowest index
@@ -19,7 +19,16 @@
 import { parseConfig, z } from '@moebius/core';
 
 /** How logits become scores. */
-export type GateScore = 'softmax' | 'sigmoid' | 'identity';
+export type GateScore = 'softmax' | 'sigmoid' | 'sqrt-softplus' | 'relu' | 'identity';
+
+/** Every {@link GateScore}. */
+export const gateScores: readonly ['softmax', 'sigmoid', 'sqrt-softplus', 'relu', 'identity'] = [
+  'softmax',
+  'sigmoid',
+  'sqrt-softplus',
+  'relu',
+  'identity',
+];
 
 /** Keep the best groups of experts, then choose inside them. */
 export interface GateGroups {
@@ -69,7 +78,7 @@ export const gateConfigSchema: z.ZodType<GateConfig> = z
   .strictObject({
     experts: z.int().min(1),
     topK: z.int().min(1),
-    score: z.enum(['softmax', 'sigmoid', 'identity']).default('softmax'),
+    score: z.enum(gateScores).default('softmax'),
     scoreAfterTopK: z.boolean().default(false),
     selectionBias: z.boolean().default(false),
     groups: groupsSchema.nullable().default(null),
@@ -116,8 +125,8 @@ function faultsTogether(config: GateConfig): GateFault[] {
   if (config.scoreAfterTopK && config.score === 'identity') {
     add('scoreAfterTopK', "must be false for score 'identity'", 'the two mean the same');
   }
-  if (config.renormalise && config.score === 'identity') {
-    add('renormalise', "must be false for score 'identity'", 'the sum of logits can be 0');
+  if (config.renormalise && (config.score === 'identity' || config.score === 'relu')) {
+    add('renormalise', `must be false for score '${config.score}'`, 'the sum of scores can be 0');
   }
   if (groups === null) return faults;
   const size = experts / groups.count;

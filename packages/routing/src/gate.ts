@@ -13,35 +13,27 @@
  */
 import { MoebiusError } from '@moebius/core';
 import {
-  add,
   assertCount,
   assertShape,
   cloneTensor,
-  div,
-  gatherScoresBackward,
-  gatherScoresForward,
   linearBackward,
   linearForward,
-  mul,
   readHostSync,
   runOp,
-  scalar,
-  sigmoid,
-  softmax,
-  sub,
-  sum,
   tensor1d,
-  tensor2d,
-  where,
 } from '@moebius/tensor';
-import type { LinearSaved, Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
+import type { LinearSaved, Tensor1D, Tensor2D } from '@moebius/tensor';
 
+import { badLogits } from './bad-logits.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
 import { parseGateConfig } from './gate-config.ts';
 import type { GateConfig } from './gate-config.ts';
 import { planTopK } from './plan-top-k.ts';
 import type { PairsRoute } from './route.ts';
-import { chosenExperts, selectExperts, weighSelection } from './select-experts.kernel.ts';
+import { addPresent, scoreBackward, scoreForward } from './score-function.ts';
+import { selectExperts, weighSelection } from './select-experts.kernel.ts';
+import { weighBackward, weighForward } from './weigh-chosen.ts';
+import type { WeighSaved, WeighSettings } from './weigh-chosen.ts';
 
 /** Tensors of a gate. */
 export interface GateParameters {
@@ -76,12 +68,8 @@ export interface GateSaved {
   readonly linear: LinearSaved;
   /** float32 `[T, E]`. */
   readonly scores: Tensor2D;
-  /** bool `[T, E]`, chosen experts; null when the weights are plain scores. */
-  readonly chosen: Tensor2D | null;
-  /** float32 `[T, E]`, scores over the chosen experts before renormalisation; null when the weights are plain scores. */
-  readonly kept: Tensor2D | null;
-  /** float32 `[T, 1]`, divisor of renormalisation; null without. */
-  readonly divisor: Tensor2D | null;
+  /** Of the weights. */
+  readonly weighed: WeighSaved;
 }
 
 /** What a gate decided. Caller owns every tensor, `saved` included. */
@@ -132,15 +120,14 @@ export function gateForward(x: Tensor2D, parameters: GateParameters, options: Ga
   return runOp('gate', () => {
     const { value: logits_TE, saved: linear } = linearForward(x, parameters.weight, parameters.bias);
     const { plan } = planFromLogits(logits_TE, parameters, options);
-    const scores_TE = scoreAll(logits_TE, config);
-    const { weights_TE, chosen, kept, divisor } = weighChosen(logits_TE, scores_TE, plan, config);
-    const { value: picked_N } = gatherScoresForward(weights_TE, plan);
-    const weights_N = config.scale === 1 ? picked_N : mul<Tensor1D>(picked_N, config.scale);
+    const scores_TE = scoreForward(logits_TE, config.score);
+    const source = { logits: logits_TE, scores: scores_TE, plan };
+    const { value: weights_N, saved: weighed } = weighForward(source, weighSettings(config));
     return {
       route: { kind: 'pairs' as const, plan, weights: weights_N },
       logits: logits_TE,
       scores: scores_TE,
-      saved: { config, plan, linear, scores: cloneTensor(scores_TE), chosen, kept, divisor },
+      saved: { config, plan, linear, scores: cloneTensor(scores_TE), weighed },
     };
   });
 }
@@ -187,10 +174,11 @@ export function gateBackward(saved: GateSaved, upstream: GateUpstream): GateGrad
   if (upstream.dlogits !== undefined) assertShape(upstream.dlogits, 'T E', sizes, 'gate dlogits');
   if (upstream.dscores !== undefined) assertShape(upstream.dscores, 'T E', sizes, 'gate dscores');
   return runOp('gate.backward', () => {
-    const viaWeights = upstream.dweights === undefined ? null : weightGradient(saved, upstream.dweights);
-    const dscores_TE = sumOf(upstream.dscores, viaWeights?.dscores);
-    const viaScores_TE = dscores_TE === null ? null : scoreGradient(saved.scores, dscores_TE, config);
-    const dlogits_TE = sumOf(upstream.dlogits, viaScores_TE, viaWeights?.dlogits);
+    const viaWeights =
+      upstream.dweights === undefined ? null : weighBackward(saved.weighed, upstream.dweights);
+    const dscores_TE = addPresent(upstream.dscores, viaWeights?.dscores);
+    const viaScores_TE = dscores_TE === null ? null : scoreBackward(saved.scores, dscores_TE, config.score);
+    const dlogits_TE = addPresent(upstream.dlogits, viaScores_TE, viaWeights?.dlogits);
     if (dlogits_TE === null) {
       throw new MoebiusError({
         code: 'shape',
@@ -257,25 +245,9 @@ function planFromLogits(
     },
     config,
   );
-  if (badToken >= 0) throw badLogits(logits, badToken, options);
+  if (badToken >= 0) throw badLogits(logits, badToken, { experts, layer: options.layer });
   const plan = planTopK(ids, { tokens, experts, topK: config.topK, ...(mask === undefined ? {} : { mask }) });
   return { plan, ids, logits };
-}
-
-function badLogits(logits: ArrayLike<number>, token: number, options: GateOptions): MoebiusError {
-  const { experts } = options.config;
-  const row = Array.from({ length: experts }, (_, e) => logits[token * experts + e] ?? NaN);
-  const found = row.findIndex((value) => Number.isNaN(value) || value === Infinity);
-  const expert = found < 0 ? 0 : found;
-  const got = found < 0 ? '-Infinity for every expert' : `${row[expert]} for expert ${expert}`;
-  const layer = options.layer ?? -1;
-  const subject =
-    layer < 0 ? `gate logits of token ${token}` : `layers[${layer}] gate logits of token ${token}`;
-  return new MoebiusError({
-    code: 'numerics',
-    message: `${subject}: must be finite, got ${got} (check the hidden state and the learning rate)`,
-    details: { layer, token, expert, got },
-  });
 }
 
 function assertGate(x: Tensor2D, parameters: GateParameters, options: GateOptions): void {
@@ -317,82 +289,7 @@ function assertPresence(part: string, present: boolean, expected: boolean, key: 
   });
 }
 
-function scoreAll(logits_TE: Tensor2D, config: GateConfig): Tensor2D {
-  if (config.score === 'softmax') return softmax(logits_TE);
-  return config.score === 'sigmoid' ? sigmoid(logits_TE) : cloneTensor(logits_TE);
-}
-
-/** Whether the weights of the chosen experts depend on which others are chosen. */
-function dependsOnChoice(config: GateConfig): boolean {
-  return config.renormalise || (config.scoreAfterTopK && config.score === 'softmax');
-}
-
-interface Weighed {
-  /** float32 `[T, E]`, right where an expert is chosen, before `scale`. */
-  readonly weights_TE: Tensor2D;
-  readonly chosen: Tensor2D | null;
-  readonly kept: Tensor2D | null;
-  readonly divisor: Tensor2D | null;
-}
-
-/** exp(-1e38 - anything) is 0 in float32, and 0 times it is not NaN as it would be for -∞. */
-const EXCLUDED = -1e38;
-
-function weighChosen(
-  logits_TE: Tensor2D,
-  scores_TE: Tensor2D,
-  plan: DispatchPlan,
-  config: GateConfig,
-): Weighed {
-  if (!dependsOnChoice(config)) return { weights_TE: scores_TE, chosen: null, kept: null, divisor: null };
-  const chosen_TE = tensor2d(chosenExperts(plan), [plan.tokens, plan.experts], 'bool');
-  const kept_TE =
-    config.scoreAfterTopK && config.score === 'softmax'
-      ? softmax(where<Tensor2D>(chosen_TE, logits_TE, EXCLUDED))
-      : where<Tensor2D>(chosen_TE, scores_TE, 0);
-  if (!config.renormalise) return { weights_TE: kept_TE, chosen: chosen_TE, kept: kept_TE, divisor: null };
-  const sum_T1 = sum<Tensor2D>(kept_TE, 1, true);
-  const divisor_T1 =
-    config.renormaliseEpsilon === 0 ? sum_T1 : add<Tensor2D>(sum_T1, config.renormaliseEpsilon);
-  return {
-    weights_TE: div<Tensor2D>(kept_TE, divisor_T1),
-    chosen: chosen_TE,
-    kept: kept_TE,
-    divisor: divisor_T1,
-  };
-}
-
-/** Back from the weights to the scores over all experts, or to the logits when scores come after the top-k. */
-function weightGradient(saved: GateSaved, dweights_N: Tensor1D): { dscores?: Tensor2D; dlogits?: Tensor2D } {
-  const { config, plan, chosen, kept, divisor } = saved;
-  const scaled_N = config.scale === 1 ? dweights_N : mul<Tensor1D>(dweights_N, config.scale);
-  const dweights_TE = gatherScoresBackward({ plan }, scaled_N).dscores;
-  if (chosen === null || kept === null) return { dscores: dweights_TE };
-  let dkept_TE = dweights_TE;
-  if (divisor !== null) {
-    const weights_TE = div<Tensor2D>(kept, divisor);
-    const along_T1 = sum<Tensor2D>(mul(dweights_TE, weights_TE), 1, true);
-    dkept_TE = div<Tensor2D>(sub(dweights_TE, along_T1), divisor);
-  }
-  if (config.scoreAfterTopK && config.score === 'softmax')
-    return { dlogits: softmaxGradient(kept, dkept_TE) };
-  return { dscores: where<Tensor2D>(chosen, dkept_TE, 0) };
-}
-
-function scoreGradient(scores_TE: Tensor2D, dscores_TE: Tensor2D, config: GateConfig): Tensor2D {
-  if (config.score === 'identity') return dscores_TE;
-  if (config.score === 'softmax') return softmaxGradient(scores_TE, dscores_TE);
-  return mul<Tensor2D>(dscores_TE, mul(scores_TE, sub(scalar(1), scores_TE)));
-}
-
-/** `p ⊙ (dp - Σ dp ⊙ p)` for softmax rows `p` `[T, E]`. */
-function softmaxGradient(p_TE: Tensor2D, dp_TE: Tensor2D): Tensor2D {
-  const along_T1 = sum<Tensor2D>(mul(dp_TE, p_TE), 1, true);
-  return mul<Tensor2D>(p_TE, sub(dp_TE, along_T1));
-}
-
-function sumOf(...terms: readonly (Tensor2D | null | undefined)[]): Tensor2D | null {
-  let total: Tensor | null = null;
-  for (const term of terms) if (term != null) total = total === null ? term : add(total, term);
-  return total as Tensor2D | null;
+function weighSettings(config: GateConfig): WeighSettings {
+  const { scoreAfterTopK, score, renormalise, renormaliseEpsilon: epsilon, scale } = config;
+  return { softmaxChosen: scoreAfterTopK && score === 'softmax', renormalise, epsilon, scale };
 }

@@ -8,12 +8,26 @@
  *
  * `f` sums to k, so perfect balance is worth k, or 1 with `divideByTopK` (1 is then the minimum at balance, as in Switch).
  *
- * Probabilities: softmax scores as they are; sigmoid scores divided by their sum; softmax of the logits for `identity`.
+ * Probabilities: softmax scores as they are; sigmoids, square roots and ReLUs divided by their sum (a row of zeros stays zeros);
+ * softmax of the logits for `identity`.
  *
  * Letters: `T` tokens, `E` experts, `B` sequences, `S` tokens of a sequence.
  */
 import { MoebiusError } from '@moebius/core';
-import { div, mul, reshape, runOp, softmax, sub, sum, tensor2d, tensor3d, tile } from '@moebius/tensor';
+import {
+  div,
+  greater,
+  mul,
+  reshape,
+  runOp,
+  softmax,
+  sub,
+  sum,
+  tensor2d,
+  tensor3d,
+  tile,
+  where,
+} from '@moebius/tensor';
 import type { Tensor1D, Tensor2D } from '@moebius/tensor';
 
 import { countAssignments, countTokens } from './balance-loss.kernel.ts';
@@ -195,7 +209,13 @@ function probabilities(observation: GateObservation): Tensor2D {
   const { config, scores, logits } = observation;
   if (config.score === 'softmax') return scores;
   if (config.score === 'identity') return softmax(logits);
-  return div<Tensor2D>(scores, sum(scores, 1, true));
+  return div<Tensor2D>(scores, rowSums(scores));
+}
+
+/** float32 `[T, 1]`; 1 where the sum is 0, as it is for a token that ReLU leaves without an expert. */
+function rowSums(scores_TE: Tensor2D): Tensor2D {
+  const sum_T1 = sum<Tensor2D>(scores_TE, 1, true);
+  return where<Tensor2D>(greater(sum_T1, 0), sum_T1, 1);
 }
 
 function throughProbabilities(observation: GateObservation, dprobability_TE: Tensor2D): LossGradient {
@@ -205,7 +225,7 @@ function throughProbabilities(observation: GateObservation, dprobability_TE: Ten
   const along_T1 = sum(mul(dprobability_TE, probability_TE), 1, true);
   const centred_TE = sub<Tensor2D>(dprobability_TE, along_T1);
   if (config.score === 'identity') return { dlogits: mul<Tensor2D>(probability_TE, centred_TE) };
-  return { dscores: div<Tensor2D>(centred_TE, sum(scores, 1, true)) };
+  return { dscores: div<Tensor2D>(centred_TE, rowSums(scores)) };
 }
 
 /** Uint8Array `[T]` → float32 `[T, 1]`. */

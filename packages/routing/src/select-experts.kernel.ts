@@ -6,7 +6,7 @@
  *
  * Letters: `T` tokens, `E` experts, `K` top-k, `G` groups.
  */
-import type { GateConfig, GateGroups } from './gate-config.ts';
+import type { GateConfig, GateGroups, GateScore } from './gate-config.ts';
 
 /** Result of {@link selectExperts}. */
 export interface Selection {
@@ -59,7 +59,7 @@ export function selectExperts(input: SelectionInput, config: GateConfig): Select
 }
 
 /** No NaN, no +∞ and at least one finite value; one pass, one comparison at the end. */
-function rowIsUsable(logits: ArrayLike<number>, from: number, experts: number): boolean {
+export function rowIsUsable(logits: ArrayLike<number>, from: number, experts: number): boolean {
   let sum = 0;
   for (let e = 0; e < experts; e += 1) sum += logits[from + e]!;
   if (Number.isFinite(sum)) return true;
@@ -72,8 +72,17 @@ function rowIsUsable(logits: ArrayLike<number>, from: number, experts: number): 
   return finite > 0;
 }
 
-/** The k largest of a row by insertion into a sorted list; O(E + k·insertions). */
-function topKOfRow(
+/**
+ * The k largest of a row by insertion into a sorted list, ties to the lowest index; O(E + k·insertions).
+ *
+ * @param values - holds the row, only read
+ * @param from - where it begins
+ * @param experts - its length
+ * @param ids - written from `at`, best first
+ * @param at - first place in `ids`
+ * @param best - Float64Array `[K]`, scratch
+ */
+export function topKOfRow(
   values: ArrayLike<number>,
   from: number,
   experts: number,
@@ -96,17 +105,36 @@ function topKOfRow(
   }
 }
 
-/** Scores of one row of logits in float64. */
-function scoreRowInto(row: Float64Array, logits: ArrayLike<number>, from: number, config: GateConfig): void {
+/**
+ * Scores of one row of logits in float64.
+ *
+ * @param row - `[E]`, written
+ * @param logits - `[T, E]`, only read
+ * @param from - where the row begins
+ * @param config - experts and score function
+ */
+export function scoreRowInto(
+  row: Float64Array,
+  logits: ArrayLike<number>,
+  from: number,
+  config: Pick<GateConfig, 'experts' | 'score'>,
+): void {
   const { experts, score } = config;
   if (score === 'softmax') {
     softmaxRowInto(row, logits, from, experts);
     return;
   }
   for (let e = 0; e < experts; e += 1) {
-    const logit = logits[from + e]!;
-    row[e] = score === 'sigmoid' ? 1 / (1 + Math.exp(-logit)) : logit;
+    row[e] = scoreOf(logits[from + e]!, score);
   }
+}
+
+function scoreOf(logit: number, score: Exclude<GateScore, 'softmax'>): number {
+  if (score === 'sigmoid') return 1 / (1 + Math.exp(-logit));
+  // ln(1 + e^z) without overflow.
+  if (score === 'sqrt-softplus')
+    return Math.sqrt(Math.max(logit, 0) + Math.log1p(Math.exp(-Math.abs(logit))));
+  return score === 'relu' ? Math.max(logit, 0) : logit;
 }
 
 function softmaxRowInto(row: Float64Array, logits: ArrayLike<number>, from: number, experts: number): void {

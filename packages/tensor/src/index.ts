@@ -15,8 +15,21 @@ export { Tensor, Variable, cast, clone, concat, expandDims, gather, keep, pad } 
 export { reshape, slice, split, squeeze, stack, tile, transpose, unstack } from '@tensorflow/tfjs';
 export { eye, fill, linspace, oneHot, ones, onesLike, range, scalar } from '@tensorflow/tfjs';
 export { tensor, tensor1d, tensor2d, tensor3d, tensor4d, variable, zeros, zerosLike } from '@tensorflow/tfjs';
-export { abs, add, addN, cos, div, equal, exp, log, maximum, minimum, mul } from '@tensorflow/tfjs';
-export { neg, pow, relu, rsqrt, sigmoid, sin, sqrt, square, sub, tanh, where } from '@tensorflow/tfjs';
+export { abs, add, addN, cos, div, equal, exp, greater, log, maximum, minimum, mul } from '@tensorflow/tfjs';
+export {
+  neg,
+  pow,
+  relu,
+  rsqrt,
+  sigmoid,
+  sin,
+  softplus,
+  sqrt,
+  square,
+  sub,
+  tanh,
+  where,
+} from '@tensorflow/tfjs';
 export { argMax, logSumExp, matMul, max, mean, min, norm, softmax, sum } from '@tensorflow/tfjs';
 export { customGrad, grad, grads, memory, train, valueAndGrads, variableGrads } from '@tensorflow/tfjs';
 export type { Rank, Scalar, Tensor1D, Tensor2D } from '@tensorflow/tfjs';

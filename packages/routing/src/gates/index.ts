@@ -1,0 +1,10 @@
+export { chooseTopK } from './choices.ts';
+export type { ChooseTopKOptions } from './choices.ts';
+export { composeRouter } from './compose-router.ts';
+export { additiveNoise, gumbelNoise, inputJitter, learnedNoise } from './noises.ts';
+export { constantScorer, linearScorer, scorerOf } from './scorers.ts';
+export type { LinearScorerOptions, ScorerFunction } from './scorers.ts';
+export type { BufferStage, Choice, Choose, ChooseInput, NamedShapes, Noise } from './stages.ts';
+export type { RouterStages, Scorer, ScorerGradients, Weigh, WeighInput } from './stages.ts';
+export { weighOnes, weighScores } from './weighs.ts';
+export type { WeighScoresOptions } from './weighs.ts';
