@@ -91,7 +91,8 @@ function showEvent(event: TrainEvent, showing: Showing): void {
     case 'start':
       showing.state.steps = event.steps;
       showing.state.tokensPerStep = event.tokensPerStep;
-      return describeStart(event).forEach((line) => showing.progress.note(line));
+      describeStart(event).forEach((line) => showing.progress.note(line));
+      return event.warnings?.forEach((text) => showing.terminal.warn(`warning: ${text}`));
     case 'step':
       return showStep(event, showing);
     case 'skip':

@@ -117,6 +117,11 @@ export interface Router extends Plugin {
   readonly route: Route['kind'];
   /** What `scores` are: rows of a softmax, one of the element-wise functions, or the logits. */
   readonly score: GateScore;
+  /**
+   * Whether the route of a token outside training depends on nothing that comes after it. Where it is false, generation does not do
+   * what training did, and whoever makes a decoder should be told.
+   */
+  readonly causal: boolean;
   /** What its factory made it from; stored with a model. */
   readonly options?: RouterSettings;
   /** The pipeline that this router is, exactly: a model may run a fused form of it. Absent for every other router. */
@@ -141,9 +146,9 @@ export interface Router extends Plugin {
   advance?(buffers: RouterBuffers, seen: RouterLoad): RouterBuffers;
 }
 
-/** A router without what {@link defineRouter} fills in: `pairs`, `softmax`, not trusted. */
-export type RouterDefinition = Omit<Router, 'kind' | 'route' | 'score' | 'trusted'> &
-  Partial<Pick<Router, 'route' | 'score' | 'trusted'>>;
+/** A router without what {@link defineRouter} fills in: `pairs`, `softmax`, causal, not trusted. */
+export type RouterDefinition = Omit<Router, 'kind' | 'route' | 'score' | 'causal' | 'trusted'> &
+  Partial<Pick<Router, 'route' | 'score' | 'causal' | 'trusted'>>;
 
 const routeKinds: readonly Route['kind'][] = ['pairs', 'slots', 'merge'];
 const scoreNames: readonly GateScore[] = gateScores;
@@ -157,7 +162,7 @@ const optionalHooks = ['initialise', 'initialiseBuffer', 'infer', 'advance'] as 
  */
 export function defineRouter(definition: RouterDefinition): Router {
   const faults = missingFunctions(definition, ['parameterShapes', 'bufferShapes', 'forward', 'backward']);
-  const { experts, topK, route = 'pairs', score = 'softmax', trusted = false } = definition;
+  const { experts, topK, route = 'pairs', score = 'softmax', causal = true, trusted = false } = definition;
   if (!Number.isInteger(experts) || experts < 1) {
     faults.push(`experts: must be an integer of at least 1, got ${String(experts)}`);
   }
@@ -170,8 +175,9 @@ export function defineRouter(definition: RouterDefinition): Router {
   if (!scoreNames.includes(score)) {
     faults.push(`score: must be one of ${scoreNames.join(', ')}, got ${String(score)}`);
   }
+  if (typeof causal !== 'boolean') faults.push(`causal: must be true or false, got ${String(causal)}`);
   const given = optionalHooks.filter((hook) => definition[hook] !== undefined);
   faults.push(...missingFunctions(definition, given));
   assertNoFaults(`router "${String(definition.name)}"`, faults);
-  return definePlugin({ ...definition, route, score, trusted, kind: 'router' });
+  return definePlugin({ ...definition, route, score, causal, trusted, kind: 'router' });
 }

@@ -26,6 +26,7 @@ export type { KeptPairs } from './capacity/plan-kept.ts';
 export { weighKeptBackward, weighKeptForward } from './capacity/weigh-kept.ts';
 export type { WeighKeptGradients, WeighKeptOptions, WeighKeptSaved } from './capacity/weigh-kept.ts';
 export { withCapacity } from './capacity/with-capacity.ts';
+export { causalityWarning } from './causality.ts';
 export { countExpertParameters, defineExpert, partShape } from './define-expert.ts';
 export type { ExpertBackward, ExpertForward, ExpertGradients, ExpertKind } from './define-expert.ts';
 export type { ExpertParameters, ExpertSize, FusedBackward, FusedLayer, PartAxis } from './define-expert.ts';

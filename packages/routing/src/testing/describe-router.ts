@@ -2,7 +2,7 @@
  * @file Conformance kit of routers.
  */
 import { disposeTree, tensor, tensor2d } from '@moebius/tensor';
-import type { Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
+import type { Tensor, Tensor2D } from '@moebius/tensor';
 
 import {
   check,
@@ -18,9 +18,18 @@ import {
   withoutLeak,
 } from './checks.ts';
 import type { TestApi, Tolerance } from './checks.ts';
+import {
+  checkNear,
+  checkRoute,
+  checkSameRoute,
+  checkUnmoved,
+  pastOf,
+  routeGradients,
+  routeTensors,
+  samePlan,
+} from './route-checks.ts';
 import type { Router, RouterOptions, RouterOutput, RouterParameters } from '../define-router.ts';
 import type { RouterPhase } from '../token-context.ts';
-import { assertPlan } from '../dispatch-plan.ts';
 import type { Route } from '../route.ts';
 import { advanceRouter } from '../run-router.ts';
 import { topKRouter } from '../top-k-router.ts';
@@ -56,7 +65,8 @@ interface BenchRequest {
 /**
  * Registers the tests that every router must pass. Start an engine before they run.
  *
- * Routes are valid for their kind; masked tokens are left out and do not move the others; nothing is leaked or written; two
+ * Routes are valid for their kind; masked tokens are left out, what is in them is not looked at, and they do not move the others;
+ * what comes later moves nothing, outside training, in a router that says it is causal; nothing is leaked or written; two
  * runs give equal bytes, with the same random numbers in training too; a NaN is refused; `infer` gives the route of `forward`;
  * buffers advance to buffers; a claimed `gate` is that gate; gradients equal central differences where the selection does
  * not change.
@@ -82,10 +92,11 @@ export function describeRouter(router: Router, options: DescribeRouterOptions): 
         const bench = createBench();
         const before = valuesOf(bench.x);
         const output = run(bench);
-        checkRoute(output.route, tokens, router.experts);
+        checkRoute(output.route, { tokens, experts: router.experts });
         for (const name of ['logits', 'scores'] as const) {
+          const [rows, columns] = output[name].shape;
           check(
-            String(output[name].shape) === `${tokens},${router.experts}`,
+            rows === tokens && (output.route.kind === 'slots' || columns === router.experts),
             `${name}: must be [${tokens}, ${router.experts}], got [${output[name].shape}]`,
           );
         }
@@ -97,29 +108,52 @@ export function describeRouter(router: Router, options: DescribeRouterOptions): 
     it('leaves masked tokens out without moving the others', () => {
       withoutLeak(router.name, () => {
         const mask = Uint8Array.from({ length: tokens }, (_, t) => (t % 3 === 1 ? 0 : 1));
-        const all = createBench();
-        const some = createBench(mask);
-        const [whole, masked] = [run(all), run(some)];
-        if (whole.route.kind === 'pairs' && masked.route.kind === 'pairs')
-          checkMasked(whole.route, masked.route, { mask, alone: options.tokensInteract !== true });
-        const none = createBench(new Uint8Array(tokens));
-        const empty = run(none);
-        if (empty.route.kind === 'pairs')
-          check(
-            empty.route.plan.stats.pairs === 0,
-            `all tokens masked: must give 0 pairs, got ${empty.route.plan.stats.pairs}`,
-          );
-        disposeTree([
-          all.x,
-          all.parameters,
-          some.x,
-          some.parameters,
-          none.x,
-          none.parameters,
-          whole,
-          masked,
-          empty,
-        ]);
+        const [all, some, none] = [undefined, mask, new Uint8Array(tokens)].map((entry) =>
+          createBench(entry),
+        ) as [Bench, Bench, Bench];
+        const outputs = [all, some, none].map(run) as [RouterOutput, RouterOutput, RouterOutput];
+        const [whole, masked, empty] = outputs.map(({ route }) => route) as [Route, Route, Route];
+        const sizes = { tokens, experts: router.experts };
+        checkRoute(masked, { ...sizes, mask });
+        if (whole.kind === 'pairs' && masked.kind === 'pairs' && options.tokensInteract !== true)
+          checkUnmoved(whole, masked, mask);
+        checkRoute(empty, { ...sizes, mask: new Uint8Array(tokens) });
+        disposeTree([all, some, none].map(({ x, parameters }) => [x, parameters]));
+        disposeTree(outputs);
+      });
+    });
+
+    it('does not look at what is in a masked row', () => {
+      withoutLeak(router.name, () => {
+        const mask = Uint8Array.from({ length: tokens }, (_, t) => (t % 3 === 1 ? 0 : 1));
+        const bench = createBench(mask);
+        const values = valuesOf(bench.x).map((value, i) =>
+          mask[Math.floor(i / modelWidth)] === 0 ? 3 - 2 * value : value,
+        );
+        const x = tensor2d(values, [tokens, modelWidth]);
+        const [before, after] = [run(bench), run({ ...bench, x })];
+        checkNear(after.route, before.route, 'the batch with other padding');
+        disposeTree([bench.x, bench.parameters, x, before, after]);
+      });
+    });
+
+    it('routes a token by what is before it, when it says that it is causal', () => {
+      if (!router.causal) return;
+      withoutLeak(router.name, () => {
+        const bench = createBench();
+        const end = Math.ceil(tokens / 2);
+        const values = valuesOf(bench.x).map((value, i) =>
+          Math.floor(i / modelWidth) < end ? value : 1 - 3 * value,
+        );
+        const x = tensor2d(values, [tokens, modelWidth]);
+        const [before, after] = [run(bench), run({ ...bench, x })];
+        checkClose(
+          pastOf(after.route, end),
+          pastOf(before.route, end),
+          `route of tokens 0…${end - 1} after a change of later ones (define it with causal: false)`,
+          { relative: 1e-4, absolute: 1e-5 },
+        );
+        disposeTree([bench.x, bench.parameters, x, before, after]);
       });
     });
 
@@ -234,87 +268,6 @@ function makeBench(router: Router, request: BenchRequest): Bench {
   };
 }
 
-function checkSameRoute(got: Route, wanted: Route, subject: string): void {
-  check(got.kind === wanted.kind, `route of ${subject}: must be of kind ${wanted.kind}, got ${got.kind}`);
-  for (const [i, entry] of routeTensors(wanted).entries())
-    checkSame(valuesOf(routeTensors(got)[i]!), valuesOf(entry), `route tensor ${i} of ${subject}`);
-  if (got.kind === 'pairs' && wanted.kind === 'pairs')
-    checkSame(got.plan.source, wanted.plan.source, `plan of ${subject}`);
-}
-
-function checkNear(got: Route, wanted: Route, subject: string): void {
-  check(got.kind === wanted.kind, `${subject}: must be of kind ${wanted.kind}, got ${got.kind}`);
-  if (got.kind === 'pairs' && wanted.kind === 'pairs')
-    checkSame(got.plan.source, wanted.plan.source, `plan of ${subject}`);
-  for (const [i, entry] of routeTensors(wanted).entries())
-    checkClose(valuesOf(routeTensors(got)[i]!), valuesOf(entry), `route tensor ${i} of ${subject}`);
-}
-
-function routeTensors(route: Route): Tensor[] {
-  if (route.kind === 'pairs') return [route.weights];
-  return route.kind === 'slots' ? [route.dispatch, route.combine] : [route.mix];
-}
-
-function checkRoute(route: Route, tokens: number, experts: number): void {
-  for (const values of routeTensors(route).map(valuesOf)) {
-    check(
-      values.every((value) => Number.isFinite(value)),
-      'route tensors: must be finite',
-    );
-  }
-  if (route.kind === 'pairs') {
-    assertPlan(route.plan);
-    check(route.plan.tokens === tokens, `plan.tokens: must be ${tokens}, got ${route.plan.tokens}`);
-    check(route.plan.experts === experts, `plan.experts: must be ${experts}, got ${route.plan.experts}`);
-    check(
-      route.weights.size === route.plan.token.length,
-      `weights: must have ${route.plan.token.length} entries, got ${route.weights.size}`,
-    );
-  } else if (route.kind === 'slots') {
-    const [rows, slots] = route.combine.shape;
-    const combine = valuesOf(route.combine);
-    for (let t = 0; t < rows; t += 1)
-      checkClose(
-        [combine.slice(t * slots, (t + 1) * slots).reduce((a, b) => a + b, 0)],
-        [1],
-        `combine row ${t}`,
-      );
-  } else {
-    check(route.group.length === tokens, `group: must have ${tokens} entries, got ${route.group.length}`);
-    const mix = valuesOf(route.mix);
-    for (let g = 0; g < mix.length / experts; g += 1)
-      checkClose([mix.slice(g * experts, (g + 1) * experts).reduce((a, b) => a + b, 0)], [1], `mix row ${g}`);
-  }
-}
-
-type Pairs = Extract<Route, { kind: 'pairs' }>;
-
-function checkMasked(
-  whole: Pairs,
-  masked: Pairs,
-  { mask, alone }: { readonly mask: Uint8Array; readonly alone: boolean },
-): void {
-  const entries = (route: Pairs): Map<number, number> => {
-    const weights = valuesOf(route.weights);
-    return new Map([...route.plan.source].map((source, n) => [source, weights[n]!]));
-  };
-  const [all, some] = [entries(whole), entries(masked)];
-  for (const source of some.keys()) {
-    const token = Math.floor(source / masked.plan.experts);
-    check(mask[token] !== 0, `token ${token}: is masked, must have no pair`);
-  }
-  if (!alone) return;
-  for (const [source, weight] of all) {
-    const token = Math.floor(source / whole.plan.experts);
-    if (mask[token] === 0) continue;
-    check(some.has(source), `token ${token}: must keep its experts when others are masked`);
-    checkClose([some.get(source) ?? NaN], [weight], `weight of token ${token} when others are masked`, {
-      relative: 1e-5,
-      absolute: 1e-6,
-    });
-  }
-}
-
 /** The scalar Σ c·route + Σ a·logits + Σ b·scores, and its gradient from `backward`, against differences. */
 function checkGradients(router: Router, bench: Bench, tolerance: Tolerance): void {
   withoutLeak(router.name, () => {
@@ -376,20 +329,4 @@ function compare(
     `${subject}: must be [${at.shape}], got [${gradient.shape}]`,
   );
   checkGradient(valuesOf(gradient), { ...tolerance, subject, f, at: valuesOf(at) });
-}
-
-function samePlan(left: Route, right: Route): boolean {
-  if (left.kind !== 'pairs' || right.kind !== 'pairs') return left.kind === right.kind;
-  return String(left.plan.source) === String(right.plan.source);
-}
-
-function routeGradients(
-  route: Route,
-  upstream: readonly Tensor[],
-): Parameters<Router['backward']>[1]['route'] & object {
-  const [first, second] = upstream;
-  if (route.kind === 'pairs') return { kind: 'pairs', weights: first as Tensor1D };
-  if (route.kind === 'slots')
-    return { kind: 'slots', dispatch: first as Tensor2D, combine: second as Tensor2D };
-  return { kind: 'merge', mix: first as Tensor2D };
 }

@@ -34,6 +34,8 @@ export interface StartEvent {
   readonly heldOutTokens: number;
   /** Matrix products of this machine, operations per second; absent when whoever started the run did not measure it. */
   readonly matmulFlopsPerSecond?: number;
+  /** What whoever starts the run should know, one line each, as that a router looks ahead; absent when there is nothing. */
+  readonly warnings?: readonly string[];
 }
 
 /** Use of the experts of one layer in one step. */

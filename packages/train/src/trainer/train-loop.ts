@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { createRng, isMoebiusError, MoebiusError } from '@moebius/core';
+import { causalityWarning } from '@moebius/routing';
 import { removeLeftovers } from '@moebius/safetensors';
 import { memory } from '@moebius/tensor';
 
@@ -98,9 +99,10 @@ async function openLoop(session: Session): Promise<Loop> {
   };
 }
 
-function startEvent({ plan, progress, dataset, options }: Session): StartEvent {
+function startEvent({ plan, progress, dataset, options, model }: Session): StartEvent {
   const { steps, tokensPerStep, parameters, activeParameters, estimatedBytes, flopsPerStep } = plan;
   const { matmulFlopsPerSecond } = options;
+  const warning = causalityWarning(model.parts.routers);
   return {
     kind: 'start',
     step: progress.step,
@@ -113,6 +115,7 @@ function startEvent({ plan, progress, dataset, options }: Session): StartEvent {
     trainingTokens: dataset.training.tokens.length,
     heldOutTokens: dataset.heldOut.tokens.length,
     ...(matmulFlopsPerSecond === undefined ? {} : { matmulFlopsPerSecond }),
+    ...(warning === null ? {} : { warnings: [warning] }),
   };
 }
 
