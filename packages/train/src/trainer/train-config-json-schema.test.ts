@@ -102,6 +102,14 @@ describe('the JSON Schema of a run configuration', () => {
     expect(parsed.$schema).toBe('./run.schema.json');
     expect(accepts(JSON.parse(JSON.stringify(parsed)))).toBe(true);
   });
+  it('takes a folder to begin from in place of a model', () => {
+    const { model: _, ...without } = base;
+    expect(accepts(without)).toBe(false);
+    expect(accepts({ ...without, initFrom: null })).toBe(false);
+    const begun = { ...without, initFrom: 'runs/demo/model' };
+    expect(accepts(begun), JSON.stringify(accepts.errors)).toBe(true);
+    expect(faultsOf(begun)).toEqual([]);
+  });
   it('refuses unknown keys and wrong kinds', () => {
     for (const wrong of [{ ...base, stepps: 3 }, { ...base, seed: 'x' }, { model: base.model }, [], 'text']) {
       expect(accepts(wrong), JSON.stringify(wrong)).toBe(false);

@@ -15,10 +15,15 @@ const modelPrefix = 'model.';
  * @returns a new document
  */
 export function describeTrainConfigSchema(schema: JsonSchema): JsonSchema {
+  const { required, ...described } = describe(schema, '') as JsonSchema & { readonly required: string[] };
   return {
     title: 'Run configuration of Moebius',
     description: 'What `moebius train --config` reads: see `moebius config print` for every value.',
-    ...(describe(schema, '') as JsonSchema),
+    ...described,
+    required: required.filter((name) => name !== 'model'),
+    // A model folder to begin from is a model, too.
+    if: { required: ['initFrom'], properties: { initFrom: { type: 'string' } } },
+    else: { required: ['model'], properties: { model: true } },
   };
 }
 
