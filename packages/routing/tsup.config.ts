@@ -3,6 +3,7 @@ import { packageBuild } from '../../tooling/tsup/package-build.ts';
 export default packageBuild({
   entries: {
     index: 'src/index.ts',
+    'experts/index': 'src/experts/index.ts',
     'metrics/index': 'src/metrics/index.ts',
     'experimental/index': 'src/experimental/index.ts',
     'surgery/index': 'src/surgery/index.ts',

@@ -46,14 +46,14 @@ interface MergeState {
   readonly rows: ExecutorSaved;
   /** float32 `[G, E]`. */
   readonly mix: Tensor2D;
-  /** `[E]`, clones. */
+  /** `[E]`, clones of the trained parts. */
   readonly experts: readonly ExpertParameters[];
 }
 
 /**
  * An executor that runs `merge` too (SMEAR, Muqeeth et al. 2023; Lory, Zhong et al. 2024): the parameters of the experts of
  * a group are averaged, `θ̄_g = Σ_e mix_ge θ_e`, and one expert runs the tokens of the group. Experts must be of one kind and
- * one shape. Merging costs `O(G·E·P)` whatever the number of tokens, so groups should be much longer than one token. All other
+ * one shape; what they stand on is not averaged, so a base must be the layer's. Merging costs `O(G·E·P)` whatever the number of tokens, so groups should be much longer than one token. All other
  * routes go to `executor` as they are.
  *
  * @param executor - accepts `pairs`; it is given the merged experts, in memory, and one pair of weight 1 for each token
@@ -93,8 +93,8 @@ function* mergeForward(
     const all = kinds.map((_, e) => lease.parameters(e));
     assertOneShape(all, layer, executor.name);
     merged = runOp('merge', () => ({
-      own: mergeExperts(all, route.mix),
-      all: cloneTree(all),
+      own: mergeExperts(all, route.mix, kind),
+      all: cloneTree(all.map((parameters) => pick(parameters, Object.keys(kind.parts)))),
       weights: ones([plan.token.length]) as Tensor1D,
     }));
   } finally {
@@ -129,13 +129,25 @@ function* mergeBackward(executor: ExpertExecutor, state: MergeState, dy: Tensor2
 }
 
 /** `θ̄_g = Σ_e mix_ge θ_e`, part by part. */
-function mergeExperts(experts: readonly ExpertParameters[], mix: Tensor2D): ExpertParameters[] {
-  const groups = Array.from({ length: mix.shape[0] }, (): { [part: string]: Tensor } => ({}));
-  for (const [part, { shape }] of Object.entries(experts[0] ?? {})) {
+function mergeExperts(
+  experts: readonly ExpertParameters[],
+  mix: Tensor2D,
+  kind: ExpertKind,
+): ExpertParameters[] {
+  const [first = {}] = experts;
+  const base = Object.keys(kind.base?.kind.parts ?? {});
+  const groups = Array.from({ length: mix.shape[0] }, (): { [part: string]: Tensor } => ({
+    ...cloneTree(pick(first, base)),
+  }));
+  for (const [part, { shape }] of Object.entries(pick(first, Object.keys(kind.parts)))) {
     const merged_GP = matMul<Tensor2D>(mix, stackPart(experts, part));
     for (const [g, own] of groups.entries()) own[part] = rowOf(merged_GP, g, shape);
   }
   return groups;
+}
+
+function pick(parameters: ExpertParameters, parts: readonly string[]): ExpertParameters {
+  return Object.fromEntries(Object.entries(parameters).filter(([part]) => parts.includes(part)));
 }
 
 /** `dθ_e = Σ_g mix_ge dθ̄_g` and `dmix_ge = dθ̄_g · θ_e`. */
@@ -181,6 +193,13 @@ function groupPlan({ hidden, experts, layer }: ExecutorInput, { mix, group }: Me
 function commonKind(kinds: readonly ExpertKind[], layer: number, executor: string): ExpertKind {
   const [first, ...others] = kinds;
   const other = others.find(({ name }) => name !== first?.name);
+  if (first?.base?.scope === 'expert') {
+    throw new MoebiusError({
+      code: 'configuration',
+      message: `layers[${layer}] executor ${executor}: experts that are merged must stand on one base, got ${first.name} with a base for each (merge their adapters first, or route pairs)`,
+      details: { layer, kind: first.name },
+    });
+  }
   if (first !== undefined && other === undefined) return first;
   throw new MoebiusError({
     code: 'configuration',

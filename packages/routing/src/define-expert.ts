@@ -24,8 +24,8 @@ export interface ExpertGradients {
   readonly [part: string]: Tensor;
 }
 
-/** An axis of a part: `F` neurons or `D` model width. */
-export type PartAxis = 'F' | 'D';
+/** An axis of a part: `F` neurons, `D` model width, or a length of the kind's own (a rank). */
+export type PartAxis = 'F' | 'D' | number;
 
 /** Sizes of one expert. */
 export interface ExpertSize {
@@ -47,7 +47,7 @@ export interface ExpertForward {
 export interface ExpertBackward {
   /** float32 `[R, D]`, gradient of the rows. */
   readonly dx: Tensor2D;
-  /** Gradient of every part. */
+  /** Gradient of every part; none of a base. */
   readonly parameters: ExpertGradients;
 }
 
@@ -73,6 +73,19 @@ export interface FusedLayer {
   backward(saved: unknown, dy: Tensor2D): FusedBackward;
 }
 
+/**
+ * What experts stand on: the parts of another kind, which are frozen. They are handed to the kind together with its own
+ * parts, and its gradients are those of its own parts only.
+ */
+export interface ExpertBase {
+  /** The kind whose parts are frozen; no name of a part may be both. */
+  readonly kind: ExpertKind;
+  /** `layer`: held once for all experts of a layer; `expert`: every expert has its own. */
+  readonly scope: 'layer' | 'expert';
+  /** Own and frozen parts → the parts `[…]` of an expert of the base's kind that computes the same. Borrows in, owned out. */
+  merge(parameters: ExpertParameters): ExpertParameters;
+}
+
 /** A kind of expert, by value. Experts of one kind differ only in their parameters. */
 export interface ExpertKind extends Plugin {
   /** Extension point. */
@@ -81,9 +94,11 @@ export interface ExpertKind extends Plugin {
   readonly name: string;
   /** Axes of every parameter, as in `{ gate: ['F', 'D'] }`. */
   readonly parts: Readonly<Record<string, readonly PartAxis[]>>;
+  /** Frozen parts that it adapts. Default none. */
+  readonly base?: ExpertBase;
   /** The axis along which neurons lie, or null when the kind has no neurons. */
   readonly neuronAxis: 'F' | null;
-  /** `x` float32 `[R, D]`, R ≥ 1, and the parts → `[R, D]`. Borrows in, owned out. */
+  /** `x` float32 `[R, D]`, R ≥ 1, and the parts (those of the base among them) → `[R, D]`. Borrows in, owned out. */
   forward(x: Tensor2D, parameters: ExpertParameters): ExpertForward;
   /** `dy` float32 `[R, D]` → gradients. Borrows in, owned out. */
   backward(saved: unknown, dy: Tensor2D): ExpertBackward;
@@ -109,8 +124,11 @@ export function defineExpert(definition: Omit<ExpertKind, 'kind'>): ExpertKind {
   if (definition.initialise !== undefined) faults.push(...missingFunctions(definition, ['initialise']));
   const axes = Object.entries(definition.parts ?? {});
   for (const [part, list] of axes) {
-    if (list.length === 0 || list.some((axis) => axis !== 'F' && axis !== 'D')) {
-      faults.push(`parts.${part}: must list axes F or D, got [${list.join(', ')}]`);
+    if (list.length === 0 || !list.every(isAxis)) {
+      faults.push(`parts.${part}: must list axes F, D or lengths of at least 1, got [${list.join(', ')}]`);
+    }
+    if (definition.base !== undefined && Object.hasOwn(definition.base.kind.parts, part)) {
+      faults.push(`parts.${part}: must not be a part of the base "${definition.base.kind.name}" too`);
     }
   }
   const hasNeurons = axes.some(([, list]) => list.includes('F'));
@@ -123,9 +141,13 @@ export function defineExpert(definition: Omit<ExpertKind, 'kind'>): ExpertKind {
   return definePlugin({ ...definition, kind: 'expert' });
 }
 
-/** Shape of a part for a size, as in `[F, D]` → `[128, 64]`. */
+function isAxis(axis: PartAxis): boolean {
+  return axis === 'F' || axis === 'D' || (Number.isInteger(axis) && axis >= 1);
+}
+
+/** Shape of a part, its own or of its base, for a size, as in `[F, D]` → `[128, 64]`. */
 export function partShape(kind: ExpertKind, part: string, size: ExpertSize): number[] {
-  const axes = kind.parts[part];
+  const axes = kind.parts[part] ?? kind.base?.kind.parts[part];
   if (axes === undefined) {
     throw new MoebiusError({
       code: 'registry',
@@ -133,13 +155,15 @@ export function partShape(kind: ExpertKind, part: string, size: ExpertSize): num
       details: { kind: kind.name, part, known: Object.keys(kind.parts) },
     });
   }
-  return axes.map((axis) => (axis === 'F' ? size.hiddenWidth : size.modelWidth));
+  const { hiddenWidth, modelWidth } = size;
+  return axes.map((axis) => (axis === 'F' ? hiddenWidth : axis === 'D' ? modelWidth : axis));
 }
 
-/** Parameters of one expert of a kind. */
+/** Parameters that one expert of a kind has to itself: its parts, and a base of scope `expert`. */
 export function countExpertParameters(kind: ExpertKind, size: ExpertSize): number {
-  return Object.keys(kind.parts).reduce(
+  const own = Object.keys(kind.parts).reduce(
     (sum, part) => sum + partShape(kind, part, size).reduce((product, length) => product * length, 1),
     0,
   );
+  return kind.base?.scope === 'expert' ? own + countExpertParameters(kind.base.kind, size) : own;
 }

@@ -24,6 +24,8 @@ import type {
 
 import { defineExpert } from './define-expert.ts';
 import type { ExpertGradients, ExpertKind, ExpertParameters, FusedLayer } from './define-expert.ts';
+import { clampedGatedExpert } from './experts/clamped-gated-expert.ts';
+import { constantExpert } from './experts/constant-expert.ts';
 
 /** Settings of feed-forward experts. */
 export interface FeedForwardExpertOptions {
@@ -144,7 +146,7 @@ const activations: readonly Activation[] = ['silu', 'gelu', 'gelu_tanh', 'relu']
 /**
  * The built-in kinds, each under its name: what a name in a file can mean without a plug-in.
  *
- * @returns `gated-silu` … `plain-relu-bias`, `identity`, `null`
+ * @returns `gated-silu` … `plain-relu-bias`, `clamped-gated`, `identity`, `null`, `constant`, `constant-mixed`
  */
 export function builtInExperts(): readonly ExpertKind[] {
   return [
@@ -153,7 +155,10 @@ export function builtInExperts(): readonly ExpertKind[] {
       plainExpert({ activation }),
       plainExpert({ activation, bias: true }),
     ]),
+    clampedGatedExpert(),
     identityExpert(),
     nullExpert(),
+    constantExpert(),
+    constantExpert({ mixed: true }),
   ];
 }

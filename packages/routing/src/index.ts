@@ -28,7 +28,13 @@ export type { WeighKeptGradients, WeighKeptOptions, WeighKeptSaved } from './cap
 export { withCapacity } from './capacity/with-capacity.ts';
 export { causalityWarning } from './causality.ts';
 export { countExpertParameters, defineExpert, partShape } from './define-expert.ts';
-export type { ExpertBackward, ExpertForward, ExpertGradients, ExpertKind } from './define-expert.ts';
+export type {
+  ExpertBackward,
+  ExpertBase,
+  ExpertForward,
+  ExpertGradients,
+  ExpertKind,
+} from './define-expert.ts';
 export type { ExpertParameters, ExpertSize, FusedBackward, FusedLayer, PartAxis } from './define-expert.ts';
 export { defineRouter } from './define-router.ts';
 export type { InitialRequest, Router, RouterBuffers, RouterDefinition } from './define-router.ts';

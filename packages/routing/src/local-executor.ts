@@ -61,7 +61,7 @@ interface GeneralState {
   readonly plan: DispatchPlan;
   /** Kind and saved of every expert with rows, or null. */
   readonly runs: readonly (ExpertRun | null)[];
-  /** Clones of the parameters of acquired experts without rows; null for the others. */
+  /** Clones of the trained parts of acquired experts without rows; null for the others. */
   readonly idle: readonly (ExpertParameters | null)[];
   readonly gathered: GatherRowsSaved;
   readonly combined: CombineRowsSaved;
@@ -142,7 +142,10 @@ function runFused(work: Work, layer: FusedLayer): ExecutorOutput {
 
 function runEmpty(work: Work): ExecutorOutput {
   return runOp('localExecutor.empty', () =>
-    output(zeros(work.hidden.shape), { path: 'empty', idle: cloneTree(work.parameters) }),
+    output(zeros(work.hidden.shape), {
+      path: 'empty',
+      idle: cloneTree(work.parameters.map((entry, e) => trainedParts(work.kinds[e], entry))),
+    }),
   );
 }
 
@@ -158,10 +161,12 @@ function runGeneral(work: Work): ExecutorOutput {
       const own = parameters[e] ?? {};
       const { value, saved } = expertForward(kind, { x: rows_RD, parameters: own }, { layer, expert: e });
       outputs.push(value);
-      return { kind, saved, shapes: kind.trusted === true ? {} : shapesOf(own) };
+      return { kind, saved, shapes: kind.trusted === true ? {} : shapesOf(trainedParts(kind, own) ?? {}) };
     });
     const combined = combineRowsForward(concat(outputs, 0), weights, plan);
-    const idle = cloneTree(parameters.map((entry, e) => (runs[e] === null ? entry : null)));
+    const idle = cloneTree(
+      parameters.map((entry, e) => (runs[e] === null ? trainedParts(kinds[e], entry) : null)),
+    );
     const state: GeneralState = {
       path: 'general',
       layer,
@@ -248,6 +253,15 @@ function sameShape(left: readonly number[] | undefined, right: readonly number[]
     left.length === right.length &&
     left.every((size, axis) => size === right[axis])
   );
+}
+
+/** The parts of an expert that have a gradient: its own, not those of its base. */
+function trainedParts(
+  kind: ExpertKind | undefined,
+  parameters: ExpertParameters | null,
+): ExpertParameters | null {
+  if (parameters === null || kind?.base === undefined) return parameters;
+  return Object.fromEntries(Object.entries(parameters).filter(([part]) => Object.hasOwn(kind.parts, part)));
 }
 
 function zeroGradients(parameters: ExpertParameters | null): ExpertGradients {

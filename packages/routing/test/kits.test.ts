@@ -337,7 +337,7 @@ describe('define…', () => {
       'neuronAxis: must be null for these parts, got F',
     );
     expect(() => defineExpert({ ...identityExpert(), parts: { a: ['X' as never] } })).toThrow(
-      'parts.a: must list axes F or D, got [X]',
+      'parts.a: must list axes F, D or lengths of at least 1, got [X]',
     );
     expect(() => defineExpert({ ...identityExpert(), name: 'Not Kebab' })).toThrow(
       'plugin name: must be kebab-case',

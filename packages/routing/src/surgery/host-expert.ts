@@ -5,7 +5,7 @@
  */
 import { MoebiusError, type Rng } from '@moebius/core';
 
-import type { ExpertKind, ExpertSize } from '../define-expert.ts';
+import type { ExpertKind, ExpertSize, PartAxis } from '../define-expert.ts';
 import {
   type AxisView,
   plusScaled,
@@ -59,18 +59,19 @@ export function sizeOfExpert(kind: ExpertKind, expert: HostExpert, subject = 'ex
     );
   }
   const widths: { F?: number; D?: number } = {};
+  const lengthOf = (axis: PartAxis): number | undefined => (typeof axis === 'number' ? axis : widths[axis]);
   for (const [part, axes] of Object.entries(kind.parts)) {
     const { shape, data } = tensorOf(expert, part);
-    const expected = axes.map((axis, at) => widths[axis] ?? shape[at] ?? -1);
+    const expected = axes.map((axis, at) => lengthOf(axis) ?? shape[at] ?? -1);
     const isRight = shape.length === axes.length && expected.every((length, at) => length === shape[at]);
     if (!isRight) {
       throw wrongShape(
         `${subject}, part ${part}`,
-        `must be [${axes.map((axis) => widths[axis] ?? axis).join(', ')}]`,
+        `must be [${axes.map((axis) => lengthOf(axis) ?? axis).join(', ')}]`,
         `[${shape.join(', ')}]`,
       );
     }
-    for (const [at, axis] of axes.entries()) widths[axis] = shape[at] ?? 0;
+    for (const [at, axis] of axes.entries()) if (typeof axis !== 'number') widths[axis] = shape[at] ?? 0;
     if (data.length !== sizeOf(shape)) {
       throw wrongShape(
         `${subject}, part ${part}`,

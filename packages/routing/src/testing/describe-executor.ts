@@ -2,7 +2,7 @@
  * @file Conformance kit of expert executors.
  */
 import { runSync } from '@moebius/core';
-import type { Task } from '@moebius/core';
+import type { Rng, Task } from '@moebius/core';
 import { disposeTree, tensor1d, tensor2d } from '@moebius/tensor';
 import type { Tensor, Tensor2D } from '@moebius/tensor';
 
@@ -248,17 +248,22 @@ function createBench(
   };
 }
 
-/** Experts whose numbers depend on their place. */
+/** Experts whose numbers depend on their place; a base of scope `layer` is the same tensors for all of its kind. */
 function randomExperts(kinds: readonly ExpertKind[]): ExpertParameters[] {
-  return kinds.map((kind, e): ExpertParameters => {
-    const own = kitRng('executor').fork(`expert ${e}`);
-    const size = { modelWidth, hiddenWidth };
-    return Object.fromEntries(
-      Object.keys(kind.parts).map((part) => [
-        part,
-        randomTensor(own.fork(part), partShape(kind, part, size), 0.5),
-      ]),
+  const rng = kitRng('executor');
+  const size = { modelWidth, hiddenWidth };
+  const make = (kind: ExpertKind, parts: readonly string[], own: Rng): ExpertParameters =>
+    Object.fromEntries(
+      parts.map((part) => [part, randomTensor(own.fork(part), partShape(kind, part, size), 0.5)]),
     );
+  const bases: { [name: string]: ExpertParameters } = {};
+  return kinds.map((kind, e) => {
+    const own = make(kind, Object.keys(kind.parts), rng.fork(`expert ${e}`));
+    if (kind.base === undefined) return own;
+    const { scope, kind: base } = kind.base;
+    const key = scope === 'layer' ? base.name : `${base.name} of expert ${e}`;
+    bases[key] ??= make(base, Object.keys(base.parts), rng.fork(`base ${key}`));
+    return { ...own, ...bases[key] };
   });
 }
 
@@ -295,6 +300,11 @@ function compareExperts(
 ): void {
   check(got.length === expected.length, `experts: must be ${expected.length}, got ${got.length}`);
   for (const [e, parts] of expected.entries()) {
+    const strangers = Object.keys(got[e] ?? {}).filter((part) => !Object.hasOwn(parts, part));
+    check(
+      strangers.length === 0,
+      `experts[${e}]: must have gradients of trained parts only, got ${strangers.join(', ')}`,
+    );
     for (const [part, values] of Object.entries(parts)) {
       const gradient = got[e]?.[part];
       const found = gradient === undefined ? new Float64Array(values.length) : valuesOf(gradient);

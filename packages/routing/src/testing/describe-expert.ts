@@ -34,7 +34,7 @@ export interface DescribeExpertOptions extends TestApi {
  * Registers the tests that every kind of expert must pass. Start an engine before they run.
  *
  * Shapes; rows do not see each other; borrow in, own out; no leak; deterministic; gradients of rows and of every part equal
- * central differences; flops are additive in rows.
+ * central differences, and a base has none; a merged base computes the same; flops are additive in rows.
  *
  * @param kind - the kind
  * @param options - `describe` and `it` of the test runner, sizes
@@ -45,7 +45,7 @@ export function describeExpert(kind: ExpertKind, options: DescribeExpertOptions)
   const rng = kitRng(`expert ${kind.name}`);
   const makeParameters = (): ExpertParameters =>
     Object.fromEntries(
-      Object.keys(kind.parts).map((part) => [
+      [...Object.keys(kind.base?.kind.parts ?? {}), ...Object.keys(kind.parts)].map((part) => [
         part,
         randomTensor(rng.fork(part), partShape(kind, part, size), 0.5),
       ]),
@@ -74,6 +74,11 @@ export function describeExpert(kind: ExpertKind, options: DescribeExpertOptions)
             dx.shape[0] === rows && dx.shape[1] === modelWidth,
             `dx: must be [${rows}, ${modelWidth}], got [${dx.shape}]`,
           );
+          const strangers = Object.keys(gradients).filter((part) => !Object.hasOwn(kind.parts, part));
+          check(
+            strangers.length === 0,
+            `gradients: must be of its own parts only, got ${strangers.join(', ')}`,
+          );
           for (const part of Object.keys(kind.parts)) {
             const shape = String(gradients[part]?.shape);
             check(
@@ -84,6 +89,19 @@ export function describeExpert(kind: ExpertKind, options: DescribeExpertOptions)
           disposeTree([x, parameters, value, saved, dx, gradients]);
         });
       }
+    });
+
+    it('merges with its base into an expert that computes the same', () => {
+      const { base } = kind;
+      if (base === undefined) return;
+      withoutLeak(kind.name, () => {
+        const x = rowsOf(4);
+        const parameters = makeParameters();
+        const merged = base.merge(parameters);
+        const [own, dense] = [kind.forward(x, parameters), base.kind.forward(x, merged)];
+        checkClose(valuesOf(dense.value), valuesOf(own.value), `the merged ${base.kind.name}`);
+        disposeTree([x, parameters, merged, own, dense]);
+      });
     });
 
     it('computes each row from that row alone', () => {
@@ -166,7 +184,8 @@ function checkExpertGradients(
       return result;
     },
   });
-  for (const [part, original] of Object.entries(parameters)) {
+  for (const part of Object.keys(kind.parts)) {
+    const original = parameters[part]!;
     const gradient = gradients[part];
     check(gradient !== undefined, `gradient of ${part}: must be given`);
     checkGradient(gradient === undefined ? [] : valuesOf(gradient), {

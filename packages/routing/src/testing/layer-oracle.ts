@@ -50,8 +50,10 @@ export function layerOracle(layer: OracleLayer, dy: Float32Array): OracleResult 
   const y = new Float64Array(hidden.length);
   const dhidden = new Float64Array(hidden.length);
   const dweights = new Float64Array(plan.source.length);
-  const dexperts = parameters.map((parts) =>
-    Object.fromEntries(Object.entries(parts).map(([part, value]) => [part, new Float64Array(value.size)])),
+  const dexperts = parameters.map((parts, e) =>
+    Object.fromEntries(
+      Object.keys(kinds[e]!.parts).map((part) => [part, new Float64Array(parts[part]!.size)]),
+    ),
   );
   for (let n = 0; n < plan.source.length; n += 1) {
     const t = Math.floor(plan.source[n]! / plan.experts);

@@ -10,6 +10,7 @@ import { kitRng, randomValues } from './checks.ts';
 import { mergeOracle, slotsOracle } from './route-oracles.ts';
 import type { HostLayer, RouteOracleResult } from './route-oracles.ts';
 import { gatedExpert, identityExpert, plainExpert } from '../expert-kinds.ts';
+import { loraExpert } from '../experts/lora-expert.ts';
 import type { ExpertKind } from '../define-expert.ts';
 import type { Route } from '../route.ts';
 
@@ -35,7 +36,12 @@ export interface NamedLayer {
 
 /** Layers whose experts can be merged. */
 export function mergeLayers(): NamedLayer[] {
-  const kinds = [gatedExpert(), plainExpert({ activation: 'relu', bias: true }), identityExpert()];
+  const kinds = [
+    gatedExpert(),
+    plainExpert({ activation: 'relu', bias: true }),
+    identityExpert(),
+    loraExpert({ rank: 2, alpha: 3 }),
+  ];
   return kinds.map((kind) => ({ title: `merged ${kind.name} experts`, kinds: [kind, kind, kind, kind] }));
 }
 

@@ -8,12 +8,10 @@ const layerTraces: fc.Arbitrary<Omit<LayerTrace, 'layer'>> = raggedChoices.chain
   const plan = planPairs(Int32Array.from(lists.flat()), { experts, tokenOffsets: offsetsOf(lists) });
   const pairs = plan.token.length;
   const weight = fc.float({ noNaN: true, noDefaultInfinity: true });
-  return fc
-    .option(fc.array(weight, { minLength: pairs, maxLength: pairs }))
-    .map((weights) => ({
-      plan,
-      weights: weights === null ? null : Float32Array.from(weights, (weight) => weight + 0),
-    }));
+  return fc.option(fc.array(weight, { minLength: pairs, maxLength: pairs })).map((weights) => ({
+    plan,
+    weights: weights === null ? null : Float32Array.from(weights, (weight) => weight + 0),
+  }));
 });
 
 const passes: fc.Arbitrary<TracePass> = fc.record(

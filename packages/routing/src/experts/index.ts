@@ -1,0 +1,12 @@
+export { adaptedExpert } from './adapted-expert.ts';
+export type { Adapter } from './adapted-expert.ts';
+export { clampedGatedExpert, splitGateUp } from './clamped-gated-expert.ts';
+export type { ClampedGatedOptions, GateUpLayout } from './clamped-gated-expert.ts';
+export { constantExpert } from './constant-expert.ts';
+export type { ConstantExpertOptions } from './constant-expert.ts';
+export { ia3Expert } from './ia3-expert.ts';
+export type { Ia3Options } from './ia3-expert.ts';
+export { loraExpert, mergeAdapter } from './lora-expert.ts';
+export type { LoraOptions, MergedExpert } from './lora-expert.ts';
+export { lowRankExpert } from './low-rank-expert.ts';
+export type { LowRankOptions } from './low-rank-expert.ts';
