@@ -91,7 +91,7 @@ describe('parseModelConfig', () => {
 
   it('lists the supported families when model_type is unknown', () => {
     expect(faultsOf({ ...small, model_type: 'mixtral' })).toContain(
-      'model_type: must be one of qwen3_moe, got "mixtral"',
+      'model_type: must be one of qwen3_moe, qwen3, got "mixtral"',
     );
     expect(faultsOf({ ...small, model_type: undefined })).toContain('got nothing');
   });

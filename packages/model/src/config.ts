@@ -1,5 +1,5 @@
 /**
- * @file The model's configuration: Hugging Face's config.json of type `qwen3_moe`, key for key.
+ * @file The model's configuration: Hugging Face's config.json of type `qwen3_moe`, key for key, or of its dense relative `qwen3`.
  *
  * Reading accepts the files of transformers 4 (`num_experts`, `rope_theta`, `torch_dtype`) and 5
  * (`num_local_experts`, `rope_parameters`, `dtype`); writing gives keys both read. Sizes have no defaults: a class
@@ -12,8 +12,8 @@ import { type ModelExtension, readExtension } from './model-extension.ts';
 
 /** The configuration of a decoder language model. Keys are those of Hugging Face's config.json. */
 export interface ModelConfig {
-  /** Family: decides the gate and the tensor names. */
-  readonly model_type: 'qwen3_moe';
+  /** Family: decides the gate and the tensor names. `qwen3` has no experts. */
+  readonly model_type: 'qwen3_moe' | 'qwen3';
   /** V: entries of the vocabulary. */
   readonly vocab_size: number;
   /** D: width of the residual stream. */
@@ -109,7 +109,7 @@ export function parseModelConfig(value: unknown, subject = 'config.json'): Model
   }
   const moebius = readExtension(faults);
   const config: ModelConfig = {
-    model_type: 'qwen3_moe',
+    model_type: type === 'qwen3' ? 'qwen3' : 'qwen3_moe',
     ...readSizes(faults),
     ...readExperts(faults),
     ...readNumerics(faults),
@@ -178,7 +178,11 @@ function readExperts(faults: FaultList): Experts {
     );
   }
   const key = old === undefined && current !== undefined ? 'num_local_experts' : 'num_experts';
-  const num_experts = faults.integer(key, { min: 0, max: limits.num_experts });
+  const isQwen3 = faults.raw('model_type') === 'qwen3';
+  const num_experts = faults.integer(
+    key,
+    isQwen3 ? { min: 0, max: 0, fallback: 0 } : { min: 0, max: limits.num_experts },
+  );
   const dense = num_experts === 0;
   const width = { max: limits.intermediate_size };
   return {
@@ -340,10 +344,14 @@ export function modelConfigToJson(
   config: ModelConfig,
   dtype = 'float32',
 ): { readonly [key: string]: unknown } {
+  const { mlp_only_layers, ...others } = config;
+  const own =
+    config.model_type === 'qwen3'
+      ? withoutExperts(others)
+      : { ...others, mlp_only_layers: [...mlp_only_layers] };
   return {
     architectures: [familyOf(config).architecture],
-    ...config,
-    mlp_only_layers: [...config.mlp_only_layers],
+    ...own,
     attention_bias: false,
     attention_dropout: 0,
     sliding_window: null,
@@ -353,4 +361,18 @@ export function modelConfigToJson(
     dtype,
     torch_dtype: dtype,
   };
+}
+
+/** A dense family's file does not speak of experts. */
+function withoutExperts(config: Omit<ModelConfig, 'mlp_only_layers'>): { readonly [key: string]: unknown } {
+  const experts: readonly string[] = [
+    'num_experts',
+    'num_experts_per_tok',
+    'moe_intermediate_size',
+    'norm_topk_prob',
+    'decoder_sparse_step',
+    'router_aux_loss_coef',
+    'output_router_logits',
+  ];
+  return Object.fromEntries(Object.entries(config).filter(([key]) => !experts.includes(key)));
 }

@@ -113,7 +113,7 @@ describe('familyOf', () => {
 
   it('lists the families when asked for another', () => {
     expect(() => familyOf({ model_type: 'mixtral' as 'qwen3_moe' })).toThrow(
-      'must be one of qwen3_moe, got "mixtral"',
+      'must be one of qwen3_moe, qwen3, got "mixtral"',
     );
   });
 });

@@ -144,7 +144,10 @@ export const qwen3Moe: ModelFamily = {
   },
 };
 
-const families: readonly ModelFamily[] = [qwen3Moe];
+/** Qwen3: the dense relative, with the same names; what upcycling begins with and merging ends in. */
+export const qwen3: ModelFamily = { ...qwen3Moe, modelType: 'qwen3', architecture: 'Qwen3ForCausalLM' };
+
+const families: readonly ModelFamily[] = [qwen3Moe, qwen3];
 
 /** Families this package reads, by `model_type`. */
 export const supportedModelTypes: readonly string[] = families.map((family) => family.modelType);

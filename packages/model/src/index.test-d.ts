@@ -18,7 +18,7 @@ import {
 } from './index.ts';
 
 expectTypeOf(parseModelConfig).parameter(0).toEqualTypeOf<unknown>();
-expectTypeOf<ModelConfig['model_type']>().toEqualTypeOf<'qwen3_moe'>();
+expectTypeOf<ModelConfig['model_type']>().toEqualTypeOf<'qwen3_moe' | 'qwen3'>();
 expectTypeOf(loadModel).returns.toEqualTypeOf<Promise<DecoderModel>>();
 expectTypeOf(createDecoderBlock).returns.toEqualTypeOf<Block>();
 expectTypeOf(createModel).returns.toEqualTypeOf<DecoderModel>();

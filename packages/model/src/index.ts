@@ -30,7 +30,7 @@ export type {
 } from './decoder.ts';
 export { describeParameters, fileShape } from './describe-parameters.ts';
 export type { ParameterDescription } from './describe-parameters.ts';
-export { familyOf, qwen3Moe, supportedModelTypes } from './family.ts';
+export { familyOf, qwen3, qwen3Moe, supportedModelTypes } from './family.ts';
 export type { FeedForwardNames, FusedExpertNames, LayerNames, ModelFamily, ModelNames } from './family.ts';
 export { generate, generateBatch } from './generate.ts';
 export type { GeneratedToken } from './generate.ts';

@@ -38,16 +38,20 @@ export function initialValues(
   rng: Rng,
 ): { [id: string]: ParameterInit } {
   const initial: { [id: string]: ParameterInit } = {};
-  const standardDeviation = config.initializer_range;
   for (const description of descriptions) {
-    const { id, shape, unit, initialise } = description;
-    const data =
-      initialise === undefined
-        ? usualValues(description, rng, standardDeviation)
-        : ownValues(description, initialise({ shape, rng: rng.fork(id), standardDeviation }));
-    initial[id] = { shape, data, unit };
+    const { id, shape, unit } = description;
+    initial[id] = { shape, data: initialData(description, config, rng), unit };
   }
   return initial;
+}
+
+/** First values of one parameter; see {@link initialiseParameters}. */
+export function initialData(description: ParameterDescription, config: ModelConfig, rng: Rng): Float32Array {
+  const { id, shape, initialise } = description;
+  const standardDeviation = config.initializer_range;
+  return initialise === undefined
+    ? usualValues(description, rng, standardDeviation)
+    : ownValues(description, initialise({ shape, rng: rng.fork(id), standardDeviation }));
 }
 
 function usualValues(

@@ -103,7 +103,7 @@ function partsOf(folder: string, config: ModelConfig, choice: PartsChoice): Mode
 }
 
 /** What is read first, and what is open. */
-interface OpenedFiles {
+export interface OpenedFiles {
   readonly config: ModelConfig;
   readonly generation: GenerationConfig;
   readonly parts: ModelParts;
@@ -111,7 +111,8 @@ interface OpenedFiles {
   close(): void;
 }
 
-function openFiles(folder: string, choice: PartsChoice): OpenedFiles {
+/** Opens a model folder; close what it returns. */
+export function openFiles(folder: string, choice: PartsChoice): OpenedFiles {
   const config = readModelConfig(folder);
   const generation = readGenerationConfig(folder, config);
   const parts = partsOf(folder, config, choice);
@@ -126,7 +127,7 @@ interface Tolerance {
 }
 
 /** Every fault of the file at once. */
-function assertComplete(plan: WeightPlan, tolerance: Tolerance): void {
+export function assertComplete(plan: WeightPlan, tolerance: Tolerance): void {
   const faults = [...plan.faults];
   const missing = plan.missing.map(({ id }) => id);
   if (missing.length > 0 && tolerance.missing === 'refuse') {
@@ -163,10 +164,19 @@ async function readWeight(
   reader: TensorReader,
   options: { readonly folder: string; readonly checkFinite: boolean },
 ): Promise<HostInit> {
-  const { name, rows, part, description } = source;
-  const { shape, transposed, unit, id } = description;
+  const { name, rows } = source;
   const value = rows === null ? await reader.readAsync(name) : await reader.readSliceAsync(name, rows);
-  const whole = value.data as Float32Array;
+  const { shape, unit } = source.description;
+  return { shape, unit, data: placeWeight(source, value.data as Float32Array, options) };
+}
+
+/** What was read of a file as it lies in memory: the part that belongs to the parameter, turned where the file has it turned. */
+export function placeWeight(
+  { part, description }: WeightSource,
+  whole: Float32Array,
+  options: { readonly folder: string; readonly checkFinite: boolean },
+): Float32Array {
+  const { shape, transposed, id } = description;
   const count = shape.reduce((size, axis) => size * axis, 1);
   const stored = whole.length === count ? whole : whole.slice(part * count, (part + 1) * count);
   const bad = options.checkFinite ? firstNotFinite(stored) : -1;
@@ -178,5 +188,5 @@ async function readWeight(
     });
   }
   const [rowCount = 0, columns = 0] = shape;
-  return { shape, unit, data: transposed ? transposeMatrix(stored, columns, rowCount) : stored };
+  return transposed ? transposeMatrix(stored, columns, rowCount) : stored;
 }

@@ -12,11 +12,11 @@ import { type DType, MoebiusError } from '@moebius/core';
 import { removeLeftovers, type TensorSource, writeShardedSafetensors } from '@moebius/safetensors';
 import { readHostSync } from '@moebius/tensor';
 
-import { modelConfigToJson } from './config.ts';
+import { type ModelConfig, modelConfigToJson } from './config.ts';
 import type { DecoderModel } from './decoder.ts';
-import { describeTensors, fileShape } from './describe-parameters.ts';
+import { describeTensors, fileShape, type ParameterDescription } from './describe-parameters.ts';
 import { defaultGeneration, type GenerationConfig, generationConfigToJson } from './generation-config.ts';
-import { resolveParts } from './model-parts.ts';
+import { type ModelParts, resolveParts } from './model-parts.ts';
 import { removeWorkshops, replaceFolder } from './replace-folder.ts';
 import { recoverModelFolder } from './steady-folder.ts';
 import { transposeMatrix } from './transpose.kernel.ts';
@@ -70,10 +70,38 @@ export interface SavedModel {
  * ```
  */
 export function saveModel(folder: string, model: SavableModel, options: SaveModelOptions = {}): SavedModel {
+  const { config, parameters, routerState, parts = resolveParts(config) } = model;
+  const values: WritableValues = {
+    config,
+    parts,
+    generation: model.generation ?? defaultGeneration(config),
+    read: (id) => readHostSync(parameters.read(id)) as Float32Array,
+    buffers: routerState?.list() ?? [],
+  };
+  return writeValues(folder, values, options);
+}
+
+/** A model's numbers, one parameter at a time. */
+export interface WritableValues {
+  readonly config: ModelConfig;
+  readonly parts: ModelParts;
+  readonly generation: GenerationConfig;
+  /** Values of a parameter as they lie in memory, borrowed. */
+  read(id: string): Float32Array;
+  /** What routers keep beside trained tensors. */
+  readonly buffers: readonly { readonly description: ParameterDescription; readonly values: Float32Array }[];
+}
+
+/** {@link saveModel} of numbers that need not be in a parameter store: each is asked for when its turn comes. */
+export function writeValues(
+  folder: string,
+  model: WritableValues,
+  options: SaveModelOptions = {},
+): SavedModel {
   const { dtype = 'float32', files = {}, maxShardBytes } = options;
   const target = fs.existsSync(folder) ? fs.realpathSync(folder) : path.resolve(folder);
   assertFileNames(files);
-  const generation = options.generation ?? model.generation ?? defaultGeneration(model.config);
+  const { generation = model.generation } = options;
   const written = {
     'config.json': `${JSON.stringify(modelConfigToJson(model.config, dtype), null, 2)}\n`,
     'generation_config.json': `${JSON.stringify(generationConfigToJson(generation), null, 2)}\n`,
@@ -123,26 +151,25 @@ function replaceWeights(target: string, write: (into: string) => SavedModel): Sa
   return saved;
 }
 
-/** One source per parameter, and per buffer of a router; a tensor is read from the engine when its turn comes. */
-function listTensors(model: SavableModel, dtype: DType): TensorSource[] {
-  const { config, parameters, routerState, parts = resolveParts(config) } = model;
+/** One source per parameter, and per buffer of a router; a tensor is read when its turn comes. */
+function listTensors({ config, parts, read, buffers }: WritableValues, dtype: DType): TensorSource[] {
   const trained = describeTensors(config, parts).map((description) => ({
     name: description.id,
     dtype,
     shape: fileShape(description),
     content: () => {
-      const values = readHostSync(parameters.read(description.id)) as Float32Array;
+      const values = read(description.id);
       const [rows = 0, columns = 0] = description.shape;
       return { data: description.transposed ? transposeMatrix(values, rows, columns) : values };
     },
   }));
-  const buffers = (routerState?.list() ?? []).map(({ description: { id, shape }, values }) => ({
+  const kept = buffers.map(({ description: { id, shape }, values }) => ({
     name: id,
     dtype: 'F32' as const,
     shape,
     content: () => ({ data: values }),
   }));
-  return [...trained, ...buffers];
+  return [...trained, ...kept];
 }
 
 /** Files of an existing model folder that this save does not replace. */

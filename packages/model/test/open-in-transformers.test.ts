@@ -58,9 +58,10 @@ describe.skipIf(reason !== '')(
         rope_theta: 5000,
         shards: 3000,
       },
+      { model_type: 'qwen3', num_experts: 0, mlp_only_layers: [], tie_word_embeddings: true },
     ])('has the same parameters, logits and greedy tokens, %j', async ({ shards, ...fields }) => {
       // torch's grouped matmul wants rows of a multiple of 16 bytes
-      const model = tinyModel({ ...fields, moe_intermediate_size: 12 });
+      const model = tinyModel({ moe_intermediate_size: 12, ...fields });
       saveModel(path.join(root, 'model'), model, shards === undefined ? {} : { maxShardBytes: shards });
       const ids = tinyIds(14);
       const report = openInPython(path.join(root, 'model'), [[...ids.subarray(0, 7)], [...ids.subarray(7)]]);
