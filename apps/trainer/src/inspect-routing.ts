@@ -29,7 +29,7 @@ export interface RoutingFlags extends EngineFlags, ModelFlags {
 
 /** Runs a text through a model and shows its gates. */
 export async function inspectRouting(flags: RoutingFlags, context: CommandContext): Promise<void> {
-  const { host, terminal } = context;
+  const { terminal } = context;
   if (flags.path === undefined) {
     throw new MoebiusError({
       code: 'configuration',
@@ -37,6 +37,26 @@ export async function inspectRouting(flags: RoutingFlags, context: CommandContex
         '--text: must have a trained model to run through, got none (moebius inspect runs/demo --text …)',
     });
   }
+  const { report, length } = await measure({ ...flags, path: flags.path }, context);
+  terminal.json({ event: 'routing', text: flags.text, length, ...report });
+  terminal.line();
+  for (const line of formatRouting(report)) terminal.line(line);
+}
+
+/** The pairs that each expert of each sparse layer gets on a text. */
+export async function measureLoad(
+  flags: RoutingFlags & { readonly path: string },
+  context: CommandContext,
+): Promise<{ readonly [layer: number]: readonly number[] }> {
+  const { report } = await measure(flags, context);
+  return Object.fromEntries(report.layers.map(({ layer, load }) => [layer, load]));
+}
+
+async function measure(
+  flags: RoutingFlags & { readonly path: string },
+  context: CommandContext,
+): Promise<{ readonly report: RoutingReport; readonly length: number }> {
+  const { host, terminal } = context;
   const documents = await readNamedText({ data: flags.text, field: flags.field }, host);
   await startEngine(flags, context);
   const { model, tokenizer } = await openModel(flags.path, flags, host);
@@ -50,9 +70,7 @@ export async function inspectRouting(flags: RoutingFlags, context: CommandContex
       maximumTokens: flags.maxTokens,
       signal: interrupt.signal,
     });
-    terminal.json({ event: 'routing', text: flags.text, length, ...report });
-    terminal.line();
-    for (const line of formatRouting(report)) terminal.line(line);
+    return { report, length };
   } finally {
     interrupt[Symbol.dispose]();
     model.dispose();

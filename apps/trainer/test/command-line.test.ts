@@ -18,20 +18,39 @@ function run(...parameters: string[]): Outcome {
 }
 
 describe('help', () => {
-  it.each(['train', 'eval', 'generate', 'inspect', 'plot', 'tokenizer', 'doctor', 'bench'])(
-    'of %s has examples',
-    (name) => {
-      const { status, out } = run(name, '--help');
-      expect(status).toBe(0);
-      expect(out).toContain('Examples:');
-      expect(out).toContain(`$ moebius ${name}`);
-      expect(out).toContain('--json');
-    },
-  );
+  it.each([
+    'train',
+    'eval',
+    'generate',
+    'inspect',
+    'plot',
+    'upcycle',
+    'experts',
+    'tokenizer',
+    'doctor',
+    'bench',
+  ])('of %s has examples', (name) => {
+    const { status, out } = run(name, '--help');
+    expect(status).toBe(0);
+    expect(out).toContain('Examples:');
+    expect(out).toContain(`$ moebius ${name}`);
+    expect(out).toContain('--json');
+  });
   it('of the program lists the commands and every exit status', () => {
     const { status, out } = run('--help');
     expect(status).toBe(0);
-    for (const name of ['train', 'eval', 'generate', 'inspect', 'plot', 'tokenizer', 'doctor', 'bench']) {
+    for (const name of [
+      'train',
+      'eval',
+      'generate',
+      'inspect',
+      'plot',
+      'upcycle',
+      'experts',
+      'tokenizer',
+      'doctor',
+      'bench',
+    ]) {
       expect(out).toMatch(new RegExp(`^  ${name} `, 'm'));
     }
     expect(out).toMatch(/^ {2}130 /m);
