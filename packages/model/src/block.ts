@@ -114,4 +114,6 @@ export interface LayerRouting {
   readonly layer: number;
   /** Loads and balance. */
   readonly stats: RouteStats;
+  /** Tokens that were not masked. */
+  readonly tokens: number;
 }

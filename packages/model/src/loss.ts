@@ -109,11 +109,16 @@ export function recordLosses(losses: readonly WeightedLoss[]): LossRecorder {
     routing,
     statistics,
     observe(layer, observation) {
-      routing.push({ layer, stats: observation.plan.stats });
+      const { plan, mask } = observation;
+      routing.push({ layer, stats: plan.stats, tokens: countUnmasked(plan.tokens, mask) });
       for (const [at, { loss }] of losses.entries()) statistics[at]?.push(loss.statistics(observation));
     },
     dispose: () => disposeTree(statistics),
   };
+}
+
+function countUnmasked(tokens: number, mask: Uint8Array | undefined): number {
+  return mask === undefined ? tokens : mask.reduce((count, entry) => count + (entry === 0 ? 0 : 1), 0);
 }
 
 /** What {@link finishLoss} is told. */

@@ -13,7 +13,8 @@ import {
   nearest,
 } from '@moebius/core';
 import type { Plugin } from '@moebius/core';
-import { builtInExperts, gatedExpert, parseGateConfig, topKRouter } from '@moebius/routing';
+import { builtInExperts, gatedExpert, topKRouter } from '@moebius/routing';
+import { builtInRouters } from '@moebius/routing/gates';
 import type { ExpertKind, Router, RouterFactory, RouterPlace, RouterSettings } from '@moebius/routing';
 
 import { isSparseLayer, type ModelConfig } from './config.ts';
@@ -111,7 +112,8 @@ function createChooser(config: ModelConfig, choice: PartsChoice, faults: Fault[]
       const found = findRouter(named, plugins, place);
       if (found !== undefined) return assertRouter(found, place);
       const names = plugins.filter((plugin) => isRouterLike(plugin)).map(({ name }) => name);
-      add(notGiven(`moebius.routers[${at}].name`, named.name, { part: 'router', names }));
+      const close = nearest(named.name, [...names, ...builtInRouters().map(({ name }) => name)]);
+      add(notGiven(`moebius.routers[${at}].name`, named.name, { part: 'router', names, close }));
       return usual.router;
     },
     expert(place) {
@@ -126,7 +128,8 @@ function createChooser(config: ModelConfig, choice: PartsChoice, faults: Fault[]
       const found = known.find(({ name }) => name === named.name);
       if (found !== undefined) return found as ExpertKind;
       const names = known.map(({ name }) => name);
-      add(notGiven(`moebius.experts[${at}].name`, named.name, { part: 'expert kind', names }));
+      const close = nearest(named.name, names);
+      add(notGiven(`moebius.experts[${at}].name`, named.name, { part: 'expert kind', names, close }));
       return usual.expert;
     },
   };
@@ -155,12 +158,13 @@ function findRouter(
   plugins: readonly Plugin[],
   place: RouterPlace,
 ): Router | undefined {
-  const plugin = plugins.find((candidate) => candidate.name === name && isRouterLike(candidate));
+  const plugin = [...plugins, ...builtInRouters()].find(
+    (candidate) => candidate.name === name && isRouterLike(candidate),
+  );
   if (plugin !== undefined && isPlugin(plugin, 'router-factory')) {
     return (plugin as RouterFactory).create(place, options);
   }
-  if (plugin !== undefined) return plugin as Router;
-  return name === 'top-k' ? topKRouter(parseGateConfig(options)) : undefined;
+  return plugin as Router | undefined;
 }
 
 function isNamed(router: Router, { name, options }: NamedRouter): boolean {
@@ -221,9 +225,8 @@ function notPart(subject: string, maker: string, value: unknown): MoebiusError {
 function notGiven(
   path: string,
   name: string,
-  { part, names }: { readonly part: string; readonly names: readonly string[] },
+  { part, names, close }: { part: string; names: readonly string[]; close: string | undefined },
 ): Fault {
-  const close = nearest(name, names);
   const remedy = `give the plug-in that has it: { plugins: [...] }, "plugins" of a run, or --plugin`;
   return {
     path,

@@ -132,13 +132,13 @@ export function* moeForward(input: MoeInput, layer: MoeLayer, pass: ForwardPass)
 /** What balance losses and loads see: pairs have a plan, other routes have none. */
 function observationOf(
   { route, primary, logits, scores }: RouterOutput,
-  { router }: MoeLayer,
+  { router, buffers }: MoeLayer,
   { mask }: ForwardPass,
 ): GateObservation | null {
   if (route.kind !== 'pairs') return null;
   const config = router.gate ?? router;
   const plan = primary ?? route.plan;
-  return { config, plan, logits, scores, ...(mask === undefined ? {} : { mask }) };
+  return { config, plan, logits, scores, buffers: buffers(), ...(mask === undefined ? {} : { mask }) };
 }
 
 function routerOptions(input: MoeInput, layer: MoeLayer, pass: ForwardPass): RouterOptions {

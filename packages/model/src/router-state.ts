@@ -17,6 +17,8 @@ export interface LayerLoad {
   readonly layer: number;
   /** `[E]` */
   readonly load: ArrayLike<number>;
+  /** Tokens that were not masked. Absent: not known. */
+  readonly tokens?: number;
 }
 
 /** The buffers of a model's routers. */
@@ -67,10 +69,16 @@ export function createRouterState(
     buffers,
     list: () => descriptions.map((description) => ({ description, values: valuesOf(description) })),
     advance(loads, step) {
-      for (const { layer, load } of loads) {
+      for (const { layer, load, tokens } of loads) {
         const router = parts.routers[layer];
         if (router?.advance === undefined) continue;
-        layers[layer] = advanceRouter(router, buffers(layer), { load: Float64Array.from(load), layer, step });
+        const seen = {
+          load: Float64Array.from(load),
+          layer,
+          step,
+          ...(tokens === undefined ? {} : { tokens }),
+        };
+        layers[layer] = advanceRouter(router, buffers(layer), seen);
         versions[layer] = (versions[layer] ?? 0) + 1;
       }
     },

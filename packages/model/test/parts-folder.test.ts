@@ -69,7 +69,7 @@ describe('a folder whose router is a plug-in', () => {
       architectures: ['Qwen3MoeForCausalLM'],
       moebius: {
         schemaVersion: 1,
-        routers: [{ name: 'cosine', options: { temperature: 0.3 }, layers: [0, 2] }],
+        routers: [{ name: 'angle', options: { temperature: 0.3 }, layers: [0, 2] }],
         experts: [{ name: 'plain-relu-bias', layers: [0, 2] }],
       },
     });
@@ -91,11 +91,11 @@ describe('a folder whose router is a plug-in', () => {
     model.dispose();
     expect(await messageOf(loadModel(folder))).toBe(
       '<root>/model: config.json: must be a valid configuration, got 1 fault:\n' +
-        '  moebius.routers[0].name: must name a router that is given (none) or built in, got "cosine" (give the plug-in that has it: { plugins: [...] }, or "plugins" of a run)',
+        '  moebius.routers[0].name: must name a router that is given (none) or built in, got "angle" (give the plug-in that has it: { plugins: [...] }, "plugins" of a run, or --plugin)',
     );
-    const near = defineRouter({ ...cosineRouter({ experts: 4, topK: 2, temperature: 1 }), name: 'cosin' });
+    const near = defineRouter({ ...cosineRouter({ experts: 4, topK: 2, temperature: 1 }), name: 'angl' });
     expect(await messageOf(loadModel(folder, { plugins: [near] }))).toContain(
-      'must name a router that is given (cosin) or built in, got "cosine" (did you mean "cosin"? else give the plug-in',
+      'must name a router that is given (angl) or built in, got "angle" (did you mean "angl"? else give the plug-in',
     );
     const gate = topKRouter(parseGateConfig({ experts: 4, topK: 2 }));
     expect(await messageOf(loadModel(folder, { router: gate }))).toContain(
@@ -103,7 +103,7 @@ describe('a folder whose router is a plug-in', () => {
     );
     const cold: PartsChoice = { router: (place) => cosineFactory.create(place, { temperature: 9 }) };
     expect(await messageOf(loadModel(folder, cold))).toContain(
-      'must agree with the router given, "cosine" {"temperature":9}, got "cosine" {"temperature":0.3}',
+      'must agree with the router given, "angle" {"temperature":9}, got "angle" {"temperature":0.3}',
     );
   });
 

@@ -30,7 +30,7 @@ const unit = (rows: Tensor): Tensor => div(rows, sqrt(add(sum(square(rows), 1, t
 const cosine = fromTfjs(
   (x, weight, temperature) =>
     div(matMul(unit(x as Tensor), transpose(unit(weight as Tensor))), temperature as Tensor),
-  'cosine',
+  'angle',
 );
 const probabilities = fromTfjs((logits) => softmax(logits as Tensor), 'cosineScores');
 
@@ -43,7 +43,7 @@ interface Saved {
 /** Routes by cosine similarity, `[E, D]` directions and a trained temperature `[1]`. */
 export function cosineRouter({ experts, topK, temperature }: CosineOptions): Router {
   return defineRouter({
-    name: 'cosine',
+    name: 'angle',
     experts,
     topK,
     parameterShapes: (modelWidth) => ({ weight: [experts, modelWidth], temperature: [1] }),
@@ -100,7 +100,7 @@ function total(terms: readonly (Tensor | undefined)[]): Tensor {
 
 /** Makes {@link cosineRouter} by name. */
 export const cosineFactory: RouterFactory = defineRouterFactory({
-  name: 'cosine',
+  name: 'angle',
   create: ({ experts, topK }, { temperature = 0.5 }) =>
     cosineRouter({ experts, topK, temperature: temperature as number }),
 });

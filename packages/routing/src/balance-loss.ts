@@ -12,6 +12,7 @@ import type { Plugin } from '@moebius/core';
 import type { Tensor1D, Tensor2D } from '@moebius/tensor';
 
 import { assertNoFaults, missingFunctions } from './definition-faults.ts';
+import type { RouterBuffers } from './define-router.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
 import type { GateConfig } from './gate-config.ts';
 
@@ -31,6 +32,8 @@ export interface GateObservation {
   readonly scores: Tensor2D;
   /** Uint8Array `[T]`, 0 leaves a token out of the loss (padding). */
   readonly mask?: Uint8Array;
+  /** Host arrays of the layer's router now, as the coefficient `lambda` `[1]` of a ReLU router. Only read. */
+  readonly buffers?: RouterBuffers;
 }
 
 /** Statistics of one layer on this process. Both vectors add up over micro-batches and ranks. */

@@ -99,6 +99,8 @@ export interface InitialRequest {
 export interface RouterLoad {
   /** Float64Array `[E]`: pairs of each expert. */
   readonly load: Float64Array;
+  /** Tokens that were routed or could have been: all but the masked ones. Absent: not known. */
+  readonly tokens?: number;
   /** Layer index. */
   readonly layer: number;
   /** Steps done, this one included. */

@@ -141,7 +141,13 @@ function forward(stages: RouterStages, pass: Pass): RouterOutput {
     Tensor2D,
     Tensor2D,
   ];
-  const weighed = weigh.forward({ logits, scores, plan, ...(among === undefined ? {} : { among }) });
+  const weighed = weigh.forward({
+    logits,
+    scores,
+    allScores: scores_TW,
+    plan,
+    ...(among === undefined ? {} : { among }),
+  });
   const saved: ComposedSaved = {
     plan,
     scores: cloneTensor(scores_TW),
@@ -218,9 +224,11 @@ function backward(stages: RouterStages, saved: ComposedSaved, upstream: RouterUp
   if (dweights !== null) assertShape(dweights, 'N', sizes, `router "${name}" dweights`);
   const via = dweights === null ? {} : stages.weigh.backward(saved.weigh, dweights);
   const width = scores.shape[1];
-  const dscores_TW = allColumns(addPresent(upstream.dscores, via.dscores), width);
+  const wide = (gradient: Tensor2D | undefined): Tensor2D | null => allColumns(gradient, width);
+  const dscores_TW = addPresent(wide(upstream.dscores), wide(via.dscores));
   const dlogits_TW = addPresent(
-    allColumns(addPresent(upstream.dlogits, via.dlogits), width),
+    wide(upstream.dlogits),
+    wide(via.dlogits),
     dscores_TW === null ? null : scoreBackward(scores, dscores_TW, score),
   );
   const { dx: drows, parameters } = scorer.backward(saved.scorer, dlogits_TW ?? zeros(scores.shape));
@@ -239,9 +247,10 @@ function zerosOf(shapes: NamedShapes): RouterParameters {
   return Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, zeros([...shape])]));
 }
 
-function allColumns(gradient_TE: Tensor2D | null, width: number): Tensor2D | null {
-  const experts = gradient_TE?.shape[1] ?? width;
-  if (gradient_TE === null || experts === width) return gradient_TE;
+function allColumns(gradient_TE: Tensor2D | undefined, width: number): Tensor2D | null {
+  if (gradient_TE === undefined) return null;
+  const experts = gradient_TE.shape[1];
+  if (experts === width) return gradient_TE;
   return pad<Tensor2D>(gradient_TE, [
     [0, 0],
     [0, width - experts],

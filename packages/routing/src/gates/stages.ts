@@ -89,6 +89,8 @@ export interface WeighInput {
   readonly scores: Tensor2D;
   /** Who goes where. */
   readonly plan: DispatchPlan;
+  /** float32 `[T, W]`: `scores` with the columns of null experts. */
+  readonly allScores: Tensor2D;
   /** Of the {@link Choice}. */
   readonly among?: Uint8Array;
 }
@@ -97,7 +99,7 @@ export interface WeighInput {
 export interface Weigh {
   /** → float32 `[N]` in plan order. */
   forward(input: WeighInput): Forward<Tensor1D, unknown>;
-  /** Of `dweights` float32 `[N]` → float32 `[T, E]`. */
+  /** Of `dweights` float32 `[N]` → float32 `[T, E]`, or `[T, W]` where it reads all columns. */
   backward(saved: unknown, dweights: Tensor1D): { readonly dlogits?: Tensor2D; readonly dscores?: Tensor2D };
 }
 

@@ -3,8 +3,8 @@
  *
  * Letters: `T` tokens, `E` experts, `N` routed pairs.
  */
-import { ones } from '@moebius/tensor';
-import type { Tensor1D } from '@moebius/tensor';
+import { gatherScoresBackward, ones } from '@moebius/tensor';
+import type { GatherScoresSaved, Tensor1D } from '@moebius/tensor';
 
 import { weighBackward, weighForward } from '../weigh-chosen.ts';
 import type { WeighSaved } from '../weigh-chosen.ts';
@@ -42,5 +42,15 @@ export function weighOnes(): Weigh {
   return {
     forward: ({ plan }) => ({ value: ones([plan.token.length]) as Tensor1D, saved: null }),
     backward: () => ({}),
+  };
+}
+
+/**
+ * Forward 1, backward as if it were the score: an expert's output is not scaled, and its router still learns.
+ */
+export function weighStraightThrough(): Weigh {
+  return {
+    forward: ({ plan }) => ({ value: ones([plan.token.length]) as Tensor1D, saved: { plan } }),
+    backward: (saved, dweights) => gatherScoresBackward(saved as GatherScoresSaved, dweights),
   };
 }

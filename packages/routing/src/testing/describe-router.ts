@@ -46,6 +46,8 @@ export interface DescribeRouterOptions extends TestApi {
   readonly tolerance?: Tolerance;
   /** Tokens compete (expert choice, balanced assignment): masking one may move others. Default false. */
   readonly tokensInteract?: boolean;
+  /** Weights have a straight-through gradient, which is not their derivative: it is left out of the differences. Default false. */
+  readonly surrogateWeights?: boolean;
 }
 
 interface Bench {
@@ -221,7 +223,7 @@ export function describeRouter(router: Router, options: DescribeRouterOptions): 
     it('has the gradients of its forward', () => {
       const mask = Uint8Array.from({ length: tokens }, (_, t) => (t === 2 ? 0 : 1));
       for (const bench of [createBench(), createBench(mask), createBench(undefined, 'train')]) {
-        checkGradients(router, bench, options.tolerance ?? {});
+        checkGradients(router, bench, options);
         disposeTree([bench.x, bench.parameters]);
       }
     });
@@ -268,12 +270,19 @@ function makeBench(router: Router, request: BenchRequest): Bench {
   };
 }
 
+type GradientRequest = Pick<DescribeRouterOptions, 'tolerance' | 'surrogateWeights'>;
+
 /** The scalar Σ c·route + Σ a·logits + Σ b·scores, and its gradient from `backward`, against differences. */
-function checkGradients(router: Router, bench: Bench, tolerance: Tolerance): void {
+function checkGradients(router: Router, bench: Bench, request: GradientRequest): void {
+  const { tolerance = {}, surrogateWeights = false } = request;
   withoutLeak(router.name, () => {
     const base = router.forward(bench.x, bench.parameters, bench.options());
     const tensors = [...routeTensors(base.route), base.logits, base.scores];
-    const directions = tensors.map((entry, i) => randomValues(kitRng(`direction ${i}`), entry.size));
+    const directions = tensors.map((entry, i) =>
+      surrogateWeights && i === 0
+        ? new Float32Array(entry.size)
+        : randomValues(kitRng(`direction ${i}`), entry.size),
+    );
     const upstream = tensors.map((entry, i) => tensor(directions[i]!.slice(), entry.shape));
     const gradients = router.backward(base.saved, {
       route: routeGradients(base.route, upstream),

@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
+import { builtInRouters } from '@moebius/routing/gates';
 import { afterAll, describe, expect, it } from 'vitest';
 
 import { parseTrainConfig } from '../trainer/train-config.ts';
@@ -151,8 +152,12 @@ describe('the plug-ins of a run', () => {
 
   it('must exist, and a router that is not made from options has none', async () => {
     const plugins = ['./route.mjs', './family.mjs', './relu.mjs'];
+    const known = ['far', 'family', ...builtInRouters().map(({ name }) => name)].join(', ');
     expect(await messageOf(run({ plugins, router: { name: 'famly' } }))).toBe(
-      'router.name: must name a plug-in of kind router (far, family), got "famly" (did you mean "family"?)',
+      `router.name: must name a plug-in of kind router (${known}), got "famly" (did you mean "family"?)`,
+    );
+    expect(await messageOf(run({ router: { name: 'noisy-topk' } }))).toContain(
+      '(did you mean "noisy-top-k"?)',
     );
     expect(await messageOf(run({ plugins, router: { name: 'far', temperature: 1 } }))).toBe(
       'router: must have no options beside name, because "far" is a router and no factory, got temperature (make it with defineRouterFactory)',

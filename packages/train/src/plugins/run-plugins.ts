@@ -6,6 +6,7 @@ import { MoebiusError, isPlugin, nearest } from '@moebius/core';
 import type { Plugin } from '@moebius/core';
 import type { PartsChoice, WeightedLoss } from '@moebius/model';
 import { builtInExperts } from '@moebius/routing';
+import { builtInRouters } from '@moebius/routing/gates';
 import type { BalanceLoss, ExpertExecutor, ExpertKind, Router, RouterFactory } from '@moebius/routing';
 import { optimizers } from '@moebius/tensor';
 import type { OptimizerDefinition } from '@moebius/tensor';
@@ -86,7 +87,7 @@ function chooseRouter(
   plugins: readonly Plugin[],
   { name, ...options }: NonNullable<TrainConfig['router']>,
 ): NonNullable<PartsChoice['router']> {
-  const found = pick(plugins, routerKinds, { name, path: 'router.name' });
+  const found = pick([...plugins, ...builtInRouters()], routerKinds, { name, path: 'router.name' });
   if (isPlugin(found, 'router-factory')) return (place) => (found as RouterFactory).create(place, options);
   const extra = Object.keys(options);
   if (extra.length === 0) return found as Router;

@@ -118,8 +118,9 @@ export const trainConfigDescriptions: { readonly [path: string]: string } = {
   tensorboard:
     "TensorBoard's event files: in `tensorboard` of the output folder (true), or in this folder. Default false.",
   router:
-    "A router of `plugins` for every sparse layer, by name, with its own options beside it. Default: the model family's gate.",
-  'router.name': 'Of a router or router factory of `plugins`.',
+    "A router for every sparse layer, by name: built in or of `plugins`, with its own options beside it. Default: the model family's gate.",
+  'router.name':
+    'Of a router or router factory of `plugins`, or built in: `noisy-top-k`, `loss-free`, `relu`, …',
   expertKind:
     "The kind of every expert by name, built in (`plain-relu`, `gated-gelu`, …) or of `plugins`. Default: the model family's.",
   output: 'Folder for metrics, checkpoints and the trained model; null (default) keeps nothing on disk.',

@@ -163,7 +163,7 @@ export interface NumericsConfig {
 
 /** A router by name; every other key is an option of its own. */
 export interface RouterConfig {
-  /** Of a router or router factory of `plugins`. */
+  /** Of a router or router factory of `plugins`, or built in: `noisy-top-k`, `loss-free`, `relu`, … */
   readonly name: string;
   readonly [option: string]: unknown;
 }
@@ -244,7 +244,7 @@ export interface TrainConfig {
   readonly executor?: string | undefined;
   /** TensorBoard's event files: in `tensorboard` of the output folder (true), or in this folder. Default false. */
   readonly tensorboard: boolean | string;
-  /** A router of `plugins` for every sparse layer, by name, with its own options beside it. Default: the model family's gate. */
+  /** A router for every sparse layer, by name: built in or of `plugins`, with its own options beside it. Default: the model family's gate. */
   readonly router?: RouterConfig | undefined;
   /** The kind of every expert by name, built in (`plain-relu`, `gated-gelu`, …) or of `plugins`. Default: the model family's. */
   readonly expertKind?: string | undefined;

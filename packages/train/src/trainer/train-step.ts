@@ -54,8 +54,18 @@ export interface StepOutcome {
   /** Norm of the gradients before clipping. */
   readonly gradientNorm: number;
   /** Pairs of each expert over all micro-batches, by layer. */
-  readonly loads: readonly { readonly layer: number; readonly load: readonly number[] }[];
+  readonly loads: readonly LayerCount[];
   /** Counted targets. */
+  readonly tokens: number;
+}
+
+/** Where the tokens of one layer went in a step. */
+export interface LayerCount {
+  /** Layer index. */
+  readonly layer: number;
+  /** `[E]`: pairs. */
+  readonly load: readonly number[];
+  /** Tokens that were not masked. */
   readonly tokens: number;
 }
 
@@ -167,10 +177,11 @@ function createTally(): Tally {
   let loss = 0;
   const values: { [name: string]: number } = {};
   const coefficients: { [name: string]: number } = {};
-  const loads: { [layer: number]: number[] } = {};
-  const addLoad = ({ layer, stats }: LayerRouting): void => {
+  const loads: { [layer: number]: LayerCount } = {};
+  const addLoad = ({ layer, stats, tokens }: LayerRouting): void => {
     const before = loads[layer];
-    loads[layer] = Array.from(stats.load, (count, expert) => count + (before?.[expert] ?? 0));
+    const load = Array.from(stats.load, (count, expert) => count + (before?.load[expert] ?? 0));
+    loads[layer] = { layer, load, tokens: tokens + (before?.tokens ?? 0) };
   };
   return {
     add(output, weight, share) {
@@ -189,7 +200,7 @@ function createTally(): Tally {
         loss,
         totalLoss: loss + extra,
         aux: values,
-        loads: Object.entries(loads).map(([layer, load]) => ({ layer: Number(layer), load })),
+        loads: Object.values(loads),
       };
     },
   };
