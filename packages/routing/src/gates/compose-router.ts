@@ -76,13 +76,14 @@ interface NoiseSaved {
  * ```
  */
 export function composeRouter(stages: RouterStages): Router {
-  const { name, experts, topK, score, buffers, trusted = false } = stages;
+  const { name, experts, topK, score, buffers, causal = true, trusted = false } = stages;
   const owners = [stages.scorer, ...(stages.noise?.deviation === undefined ? [] : [stages.noise.deviation])];
   return defineRouter({
     name,
     experts,
     topK,
     score,
+    causal,
     trusted,
     parameterShapes: (modelWidth) => shapesOf(name, owners, modelWidth),
     bufferShapes: () => buffers?.shapes ?? {},

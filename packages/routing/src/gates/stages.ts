@@ -135,6 +135,8 @@ export interface RouterStages {
   readonly weigh: Weigh;
   /** Default none. */
   readonly buffers?: BufferStage;
+  /** Whether a token's experts depend on nothing that comes after it. Default true. */
+  readonly causal?: boolean;
   /** Outputs are not checked again: for stages that pass `describeRouter`. Default false. */
   readonly trusted?: boolean;
 }
