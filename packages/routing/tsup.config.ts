@@ -8,6 +8,7 @@ export default packageBuild({
     'experimental/index': 'src/experimental/index.ts',
     'surgery/index': 'src/surgery/index.ts',
     'gates/index': 'src/gates/index.ts',
+    'latency/index': 'src/latency/index.ts',
     'testing/index': 'src/testing/index.ts',
   },
 });

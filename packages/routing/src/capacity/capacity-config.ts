@@ -242,6 +242,38 @@ function placementUse(config: CapacityConfig): string {
 }
 
 /**
+ * Faults of a placement against the experts of a layer.
+ *
+ * @param placement - where experts live
+ * @param experts - `E`
+ * @returns every fault, with paths under `placement`
+ */
+export function placementFaults(placement: PlacementConfig, experts: number): Fault[] {
+  const { devices, hostOf } = placement;
+  const faults: Fault[] = [];
+  const add = (path: string, expectation: string, got: string, remedy: string): void => {
+    faults.push({ path: `placement.${path}`, expectation, got, remedy });
+  };
+  if (!Number.isInteger(devices) || devices < 1) {
+    add('devices', 'must be an integer of at least 1', String(devices), 'count the devices');
+    return faults;
+  }
+  if (hostOf === null) {
+    if (experts % devices !== 0)
+      add('devices', `must divide experts ${experts}`, String(devices), 'give hostOf');
+    return faults;
+  }
+  if (hostOf.length !== experts) {
+    add('hostOf', `must cover experts ${experts}`, `${hostOf.length} entries`, 'list a device for each');
+  }
+  for (const [expert, device] of hostOf.entries()) {
+    if (Number.isInteger(device) && device >= 0 && device < devices) continue;
+    add(`hostOf[${expert}]`, `must be in 0…${devices - 1}`, String(device), 'number devices from 0');
+  }
+  return faults;
+}
+
+/**
  * Faults of a method against the layer it acts on, which the configuration alone cannot know.
  *
  * @param config - a parsed method
@@ -254,14 +286,7 @@ export function capacitySizeFaults(config: CapacityConfig, sizes: CapacitySizes)
   const add = (path: string, expectation: string, got: number | string, remedy: string): void => {
     faults.push({ path, expectation, got: String(got), remedy });
   };
-  const { placement } = config;
-  if (placement !== null && placement.hostOf === null && experts % placement.devices !== 0) {
-    add('placement.devices', `must divide experts ${experts}`, placement.devices, 'give hostOf');
-  }
-  if (placement?.hostOf != null && placement.hostOf.length !== experts) {
-    const length = placement.hostOf.length;
-    add('placement.hostOf', `must cover experts ${experts}`, `${length} entries`, 'list a device for each');
-  }
+  if (config.placement !== null) faults.push(...placementFaults(config.placement, experts));
   if (config.method === 'expert-drop') {
     if (config.minSkipped >= experts)
       add('minSkipped', `must be below experts ${experts}`, config.minSkipped, 'skip fewer experts');

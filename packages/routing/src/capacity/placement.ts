@@ -6,7 +6,7 @@
 import { configurationError, MoebiusError } from '@moebius/core';
 
 import { capacitySizeFaults } from './capacity-config.ts';
-import type { CapacityConfig } from './capacity-config.ts';
+import type { CapacityConfig, PlacementConfig } from './capacity-config.ts';
 import { place } from './capacity-problem.ts';
 import type { CapacityProblem } from './capacity-problem.ts';
 
@@ -32,7 +32,7 @@ export function resolvePlacement(config: CapacityConfig, problem: CapacityProble
   if (config.placement === null) return null;
   const faults = capacitySizeFaults(config, { experts });
   if (faults.length > 0) throw configurationError(`${place(problem)}capacity`, faults);
-  const { devices, hostOf } = config.placement;
+  const { devices } = config.placement;
   const { deviceOf } = problem;
   const outside = deviceOf?.findIndex((device) => device < 0 || device >= devices) ?? -1;
   if (deviceOf !== undefined && outside >= 0) {
@@ -44,12 +44,22 @@ export function resolvePlacement(config: CapacityConfig, problem: CapacityProble
   }
   return {
     devices,
-    hostOf: Int32Array.from(hostOf ?? { length: experts }, (device, e) =>
-      hostOf === null ? Math.floor((e * devices) / experts) : device,
-    ),
+    hostOf: hostsOf(config.placement, experts),
     deviceOf:
       deviceOf === undefined
         ? (token) => Math.floor((token * devices) / tokens)
         : (token) => deviceOf[token] ?? 0,
   };
+}
+
+/**
+ * The device of each expert.
+ *
+ * @param placement - without faults for this many experts
+ * @returns Int32Array `[E]`, fresh
+ */
+export function hostsOf({ devices, hostOf }: PlacementConfig, experts: number): Int32Array {
+  return hostOf === null
+    ? Int32Array.from({ length: experts }, (_, expert) => Math.floor((expert * devices) / experts))
+    : Int32Array.from(hostOf);
 }
