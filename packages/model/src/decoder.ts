@@ -122,9 +122,14 @@ export interface DecoderModel {
   loss(input: TrainingBatch, options?: LossOptions): Task<LossOutput>;
   /** Gradients of a loss, by parameter id; takes `saved` and frees it as it proceeds. The caller owns the gradients. */
   backward(saved: LossSaved, options?: BackwardOptions): Task<ParameterGradients>;
+  /** The same weights behind other routers, for as long as this model lives; `parts` stay. Its `dispose` frees only what it made. */
+  aroundRouters(around: AroundRouter): DecoderModel;
   /** Frees parameters and rotary table. */
   dispose(): void;
 }
+
+/** What runs in the place of a router, usually the router with something around it (`withCapacity`); same parameters and buffers. */
+export type AroundRouter = (router: Router, layer: number) => Router;
 
 /** What a block is made from, for {@link ModelOptions.createBlock}. */
 export interface BlockContext {
@@ -166,6 +171,8 @@ export interface ModelOptions extends PartsChoice {
   readonly routerState?: RouterState;
   /** What generation_config.json holds. Default: the special tokens of the configuration. */
   readonly generation?: GenerationConfig;
+  /** What runs in the place of each router. It is not part of the model: `parts` and saved files do not know it. Default: the router. */
+  readonly aroundRouter?: AroundRouter | undefined;
   /** Makes the block of one layer. Default {@link createDecoderBlock}. */
   readonly createBlock?: (context: BlockContext) => Block;
 }
@@ -189,6 +196,10 @@ export interface ModelOptions extends PartsChoice {
  * ```
  */
 export function createModel(options: ModelOptions): DecoderModel {
+  return wireModel(options, () => options.parameters.dispose());
+}
+
+function wireModel(options: ModelOptions, freeParameters: () => void): DecoderModel {
   const { parameters, executor = createLocalExecutor() } = options;
   const parts = resolveParts(options.config, options);
   const config = withParts(options.config, parts);
@@ -234,9 +245,11 @@ export function createModel(options: ModelOptions): DecoderModel {
       });
     },
     backward: (saved, settings) => takeLossBackward(trunk, saved, settings),
+    aroundRouters: (around) =>
+      wireModel({ ...options, routerState, aroundRouter: outside(around, options.aroundRouter) }, () => {}),
     dispose: () => {
       rotary.dispose();
-      parameters.dispose();
+      freeParameters();
     },
   };
 }
@@ -250,6 +263,11 @@ export function createDecoderBlock(context: BlockContext): Block {
   const { experts, router, ...parts } = context;
   if (experts === null || router === null) return createDenseBlock(parts);
   return createSparseBlock({ ...parts, experts, router });
+}
+
+/** One around the other. */
+function outside(outer: AroundRouter, inner: AroundRouter | undefined): AroundRouter {
+  return inner === undefined ? outer : (router, layer) => outer(inner(router, layer), layer);
 }
 
 interface BlocksOptions extends ModelOptions {
@@ -267,18 +285,20 @@ function createBlocks(options: BlocksOptions): Block[] {
     direct,
     parts,
     routerState,
+    aroundRouter = (router) => router,
     createBlock = createDecoderBlock,
   } = options;
   let place = 0;
   return Array.from({ length: config.num_hidden_layers }, (_, layer) => {
-    const router = parts.routers[layer] ?? null;
+    const own = parts.routers[layer] ?? null;
+    const router = own === null ? null : aroundRouter(own, layer);
     const kinds = parts.experts[layer] ?? [];
     const experts =
       router === null ? null : (options.source ?? storeExperts(config, parameters, kinds, layer));
     const observed = router?.route === 'pairs';
-    const own = { config, parameters, layer, place: observed ? place : -1, executor, direct };
+    const block = { config, parameters, layer, place: observed ? place : -1, executor, direct };
     if (observed) place += 1;
-    return createBlock({ ...own, router, routerState, kinds, experts });
+    return createBlock({ ...block, router, routerState, kinds, experts });
   });
 }
 

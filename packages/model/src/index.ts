@@ -13,12 +13,14 @@ export type {
   ParameterGradients,
   Taps,
 } from './block.ts';
+export { capModel, capRouters } from './cap-model.ts';
 export { isSparseLayer, modelConfigToJson, parseModelConfig } from './config.ts';
 export type { ModelConfig } from './config.ts';
 export { countActiveParameters, countParameters, estimateBytes, estimateFlops } from './count.ts';
 export type { BytesEstimate, BytesQuery, FlopsEstimate, FlopsQuery } from './count.ts';
 export { createDecoderBlock, createModel } from './decoder.ts';
 export type {
+  AroundRouter,
   BlockContext,
   DecoderModel,
   ForwardOptions,
