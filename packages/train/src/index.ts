@@ -27,8 +27,28 @@ export type {
   DocumentsResult,
   EvaluateDocumentsOptions,
 } from './evaluation/evaluate-documents.ts';
-export { resampleBitsPerByte, standardErrorOf, standardErrorOfDifference } from './evaluation/bootstrap.ts';
-export type { BootstrapOptions, DocumentBits } from './evaluation/bootstrap.ts';
+export {
+  differenceInLoss,
+  resampleBitsPerByte,
+  standardErrorOf,
+  standardErrorOfDifference,
+} from './evaluation/bootstrap.ts';
+export type {
+  BootstrapOptions,
+  DifferenceInterval,
+  DocumentBits,
+  DocumentLoss,
+} from './evaluation/bootstrap.ts';
+export { capacityGrid, capacityGridKeys, capacityGridMethods } from './evaluation/capacity-grid.ts';
+export type { CapacityGridMethod, CapacityGridOptions } from './evaluation/capacity-grid.ts';
+export type { CapacityLayerReport } from './evaluation/capacity-sums.ts';
+export { evaluateCapacity } from './evaluation/evaluate-capacity.ts';
+export type {
+  CapacityEvaluation,
+  CapacityMeasurement,
+  CapacitySetting,
+  EvaluateCapacityOptions,
+} from './evaluation/evaluate-capacity.ts';
 export { measureRouting } from './evaluation/measure-routing.ts';
 export type {
   LayerRoutingReport,

@@ -110,23 +110,31 @@ function takeDocuments(
   return { windows: chosen, documents, tokens: countTargets(chosen), bytes };
 }
 
+/** Rows of held-out text. */
+export interface EvaluationRows extends TokenRows {
+  /** Uint8Array `[B·S]`: 0 behind the end of a document. */
+  readonly mask: Uint8Array;
+}
+
 /** The rows of a plan, batch by batch. Positions behind a document's end hold end-of-text and target -1. */
 export function* evaluationRows(
   shard: TokenShard,
   plan: EvaluationPlan,
   options: EvaluationRowsOptions,
-): Generator<TokenRows> {
+): Generator<EvaluationRows> {
   const { length, rows } = options;
   const padding = shard.tokens[0] ?? 0;
   for (let first = 0; first < plan.windows.length; first += rows) {
     const batch = plan.windows.slice(first, first + rows);
     const ids = new Int32Array(batch.length * length).fill(padding);
     const targets = new Int32Array(batch.length * length).fill(-1);
+    const mask = new Uint8Array(batch.length * length);
     for (const [row, { start, skip, count }] of batch.entries()) {
       const end = start + skip + count;
       ids.set(shard.tokens.subarray(start, end), row * length);
+      mask.fill(1, row * length, row * length + end - start);
       targets.set(shard.tokens.subarray(start + skip + 1, end + 1), row * length + skip);
     }
-    yield { ids, targets, rows: batch.length, length };
+    yield { ids, targets, mask, rows: batch.length, length };
   }
 }

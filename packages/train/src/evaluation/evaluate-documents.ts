@@ -6,7 +6,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 import { MoebiusError, runAsync, throwIfAborted } from '@moebius/core';
-import type { DecoderModel } from '@moebius/model';
+import type { DecoderModel, TrainingBatch } from '@moebius/model';
 import { readHostSync } from '@moebius/tensor';
 
 import { evaluationRows, planEvaluation } from '../data/evaluation-rows.ts';
@@ -43,6 +43,8 @@ export interface EvaluateDocumentsOptions extends EvaluateOptions {
   readonly stride?: number | undefined;
   /** Of the draws for the standard error. Default 0. */
   readonly seed?: number;
+  /** Do not route what stands behind a document's end, so that it takes no expert's capacity. Default false. */
+  readonly skipPadding?: boolean;
   /** Told after each batch: share of the windows that are done. */
   readonly onProgress?: (share: number) => void;
 }
@@ -61,15 +63,17 @@ export async function evaluateDocuments(
   options: EvaluateDocumentsOptions = {},
 ): Promise<DocumentsResult> {
   const { length = 256, sequences = 8, maximumTokens, stride = length, seed = 0, signal } = options;
+  const { skipPadding = false } = options;
   assertStride(stride, length);
   const rows = { length, rows: sequences, maximumTokens, stride };
   const plan = planEvaluation(shard, rows);
   assertUsable(model, shard, plan.tokens);
   const nats = new Float64Array(shard.bytes.length);
   let done = 0;
-  for (const { ids, targets, rows: count } of evaluationRows(shard, plan, rows)) {
+  for (const { ids, targets, mask, rows: count } of evaluationRows(shard, plan, rows)) {
     throwIfAborted(signal, 'evaluation');
-    const losses = await measureTokens(model, { ids, targets, batch: count });
+    const padding = skipPadding && mask.includes(0) ? { mask } : {};
+    const losses = await measureTokens(model, { ids, targets, batch: count, ...padding });
     for (const [row, { document }] of plan.windows.slice(done, done + count).entries()) {
       const own = losses.subarray(row * length, (row + 1) * length);
       nats[document] = own.reduce((sum, loss) => sum + loss, nats[document] ?? 0);
@@ -82,10 +86,7 @@ export async function evaluateDocuments(
 }
 
 /** The loss of every token: float32 `[T]`, 0 where it does not count. */
-async function measureTokens(
-  model: DecoderModel,
-  input: { readonly ids: Int32Array; readonly targets: Int32Array; readonly batch: number },
-): Promise<Float32Array> {
+async function measureTokens(model: DecoderModel, input: TrainingBatch): Promise<Float32Array> {
   const out = await runAsync(model.loss(input, { training: false, balance: [], perToken: true }));
   const { lossPerToken } = out;
   if (lossPerToken === null)
