@@ -5,6 +5,7 @@ import {
   packDocuments,
   standardErrorOfDifference,
 } from '@moebius/train';
+import type { CapacityScope } from '@moebius/routing';
 import type { Baselines, DocumentsResult } from '@moebius/train';
 
 import type { EngineFlags } from '../engine-flags.ts';
@@ -31,6 +32,12 @@ export interface EvalFlags extends EngineFlags, ModelFlags {
   readonly batch: number;
   readonly seed: number;
   readonly baselines?: boolean;
+  readonly capacity?: readonly number[];
+  readonly drop?: readonly string[];
+  readonly method?: readonly string[];
+  readonly devices?: number;
+  readonly scope?: CapacityScope;
+  readonly link?: number;
 }
 
 /** One model on the text. */
@@ -47,6 +54,7 @@ export interface Measurement extends DocumentsResult {
 
 /** Measures models on held-out text, one after the other. */
 export async function evaluateModels(flags: EvalFlags, context: CommandContext): Promise<number> {
+  if (isCapped(flags)) return (await import('./eval-capacity.ts')).evaluateUnderCapacity(flags, context);
   const { host, terminal } = context;
   const text = await findMeasuredText(flags.models[0] ?? '', flags, host);
   const engine = await startEngine(flags, context);
@@ -73,6 +81,11 @@ export async function evaluateModels(flags: EvalFlags, context: CommandContext):
     for (const line of formatComparison(rows)) terminal.line(line);
   }
   return exitCodes.ok;
+}
+
+/** Any flag of a capacity asks for one; without a factor only `expert-drop` makes sense, and the grid says so. */
+function isCapped({ capacity, drop, method, devices, scope, link }: EvalFlags): boolean {
+  return [capacity, drop, method, devices, scope, link].some((flag) => flag !== undefined);
 }
 
 interface Measuring {
