@@ -65,6 +65,59 @@ describe('eval', () => {
     expect(figures).toHaveLength(8);
     expect(figures).toEqual(figures.toSorted((left, right) => right - left));
   });
+  it('tells what a capacity costs: every method, key and factor beside the model as it is', async () => {
+    const grid = ['--capacity', '2,0.5', '--drop', 'score,order', '--method', 'token,device,expert-drop'];
+    const shown = await run('eval', 'runs/seed-0', '--data', 'texts', ...grid, '--devices', '2', '--json');
+    expect(shown.status).toBe(0);
+    const rows = named(shown, 'capacity');
+    expect(rows.map(({ name }) => name)).toEqual([
+      'dropless',
+      ...['token', 'device'].flatMap((method) =>
+        ['score', 'order'].flatMap((key) => [`${method} ${key} 2`, `${method} ${key} 0.5`]),
+      ),
+      'expert-drop',
+    ]);
+    const [dropless, ...capped] = rows;
+    const [plain] = named(await run('eval', 'runs/seed-0', '--data', 'texts', '--json'), 'evaluate');
+    expect(dropless?.['loss']).toBeCloseTo(plain?.['loss'] as number, 5);
+    for (const row of capped) {
+      const { difference, interval } = row['difference'] as { difference: number; interval: number[] };
+      expect(difference).toBeCloseTo((row['loss'] as number) - (dropless?.['loss'] as number), 9);
+      expect(interval).toHaveLength(2);
+      expect(row).toMatchObject({ model: 'runs/seed-0', devices: 2 });
+      expect(row['layerSeconds']).toBeGreaterThan(0);
+    }
+    expect(capped[1]?.['dropRatio']).toBeGreaterThan(0.4);
+    const { out } = await run('eval', 'runs/seed-0', '--data', 'texts', '--capacity', '1');
+    expect(out).toMatch(/^capacity +loss +difference +95 % interval +dropped +added +orphans +peak\/mean/m);
+    expect(out).toMatch(
+      /^token score 1 +\d\.\d{4} +[+−]\d\.\d{4} +[+−]\d\.\d{4} … [+−]\d\.\d{4} +\d+\.\d %/m,
+    );
+  });
+  it('refuses capacities that cannot be', async () => {
+    const errorOf = async (...flags: string[]): Promise<string> =>
+      (await run('eval', 'runs/seed-0', '--data', 'texts', ...flags)).error.replace(/^engine.*\n/m, '');
+    const factors =
+      "error: option '--capacity <factors>' argument '1,VALUE' is invalid. Must be capacity factors of at least 0 with commas between, as in 2,1.5,1 (inf drops nothing), got \"VALUE\".";
+    for (const value of ['-1', 'NaN', 'much']) {
+      expect(await errorOf('--capacity', `1,${value}`)).toContain(factors.replaceAll('VALUE', value));
+    }
+    expect(await errorOf('--capacity', '1', '--drop', 'skore')).toContain(
+      'Must be of score, order, reverse, random, got "skore".',
+    );
+    expect(await errorOf('--capacity', '1', '--method', 'tokens')).toContain(
+      'Must be of token, expanded, top-m, device, reroute, expert-drop, got "tokens".',
+    );
+    expect(await errorOf('--drop', 'order')).toBe(
+      'error: capacity: must be a valid configuration, got 1 fault:\n  gammas: must name a capacity factor, got none (for example 2, 1.5, 1)\n',
+    );
+    expect(await errorOf('--capacity', '1', '--devices', '3')).toMatch(
+      /^error: capacity: must be a valid configuration, got 1 fault:\n {2}devices: must divide experts \d, got 3 \(choose a divisor of \d\)\n$/,
+    );
+    expect(await errorOf('--capacity', '1', '--baselines')).toBe(
+      'error: --capacity: must be alone with one model, got --baselines (measure them in a command of their own)\n',
+    );
+  });
   it('sets several models side by side, with the error of their difference', async () => {
     const shown = await run('eval', 'runs/seed-0', 'runs/seed-1', '--data', 'texts', '--json');
     const [first, second] = named(shown, 'evaluate');

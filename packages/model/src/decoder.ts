@@ -196,12 +196,12 @@ export interface ModelOptions extends PartsChoice {
  * ```
  */
 export function createModel(options: ModelOptions): DecoderModel {
-  return wireModel(options, () => options.parameters.dispose());
+  const parts = resolveParts(options.config, options);
+  return wireModel(options, parts, () => options.parameters.dispose());
 }
 
-function wireModel(options: ModelOptions, freeParameters: () => void): DecoderModel {
+function wireModel(options: ModelOptions, parts: ModelParts, freeParameters: () => void): DecoderModel {
   const { parameters, executor = createLocalExecutor() } = options;
-  const parts = resolveParts(options.config, options);
   const config = withParts(options.config, parts);
   assertExecutor(executor, parts);
   const routerState = options.routerState ?? createRouterState(config, parts, options.buffers);
@@ -246,7 +246,11 @@ function wireModel(options: ModelOptions, freeParameters: () => void): DecoderMo
     },
     backward: (saved, settings) => takeLossBackward(trunk, saved, settings),
     aroundRouters: (around) =>
-      wireModel({ ...options, routerState, aroundRouter: outside(around, options.aroundRouter) }, () => {}),
+      wireModel(
+        { ...options, routerState, aroundRouter: outside(around, options.aroundRouter) },
+        parts,
+        () => {},
+      ),
     dispose: () => {
       rotary.dispose();
       freeParameters();

@@ -22,10 +22,7 @@ export async function evaluateUnderCapacity(flags: EvalFlags, context: CommandCo
   const path = onlyModel(flags);
   const text = await findMeasuredText(path, flags, host);
   await startEngine(flags, context);
-  const { model, tokenizer } = await openModel(path, {
-    workingFolder: host.workingFolder,
-    tokenizerPath: flags.tokenizer,
-  });
+  const { model, tokenizer } = await openModel(path, flags, host);
   const interrupt = listenForInterrupt(host.signals, { onFirst: () => terminal.warn('stopping …') });
   try {
     const devices = flags.devices ?? usualDevices(model);

@@ -79,7 +79,8 @@ function medianSeconds(options: MeasureExpertOptions, work: Measuring): number {
       } finally {
         disposeTree(output);
       }
-      if (run >= 0) samples.push((clock.nowMs() - begun) / 1000);
+      const seconds = (clock.nowMs() - begun) / 1000;
+      if (run >= 0) samples.push(seconds);
     }
     const sorted = samples.toSorted((a, b) => a - b);
     return sorted[Math.floor(sorted.length / 2)] ?? 0;
