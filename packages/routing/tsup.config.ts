@@ -4,6 +4,7 @@ export default packageBuild({
   entries: {
     index: 'src/index.ts',
     'experts/index': 'src/experts/index.ts',
+    'losses/index': 'src/losses/index.ts',
     'metrics/index': 'src/metrics/index.ts',
     'experimental/index': 'src/experimental/index.ts',
     'surgery/index': 'src/surgery/index.ts',

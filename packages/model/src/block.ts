@@ -74,6 +74,8 @@ export interface BalanceGradient {
   readonly scale: number;
   /** Counts of every sparse layer, in layer order. */
   readonly counts: readonly Float64Array[];
+  /** Sums of the same layers; only for a loss that needs them. */
+  readonly sums?: readonly Float64Array[];
 }
 
 /** What one backward pass hands to every block. */

@@ -173,7 +173,12 @@ export function createSparseBlock(parts: SparseBlockParts): Block {
       const { attention, norm, moe } = saved as SparseSaved;
       try {
         if (moe === null) throw notTraining();
-        const routed = yield* takeMoeBackward(moe, dy, { layer: moeLayer, pass, dtaps });
+        const routed = yield* takeMoeBackward(moe, dy, {
+          layer: moeLayer,
+          pass,
+          router: names.readRouter(),
+          dtaps,
+        });
         const { dx, dweight } = runOp('sparseBlock.norm', () => {
           const gradient = rmsNormBackward(norm, routed.drouted);
           return { dx: add<Tensor2D>(dy, gradient.dx), dweight: gradient.dweight };

@@ -40,6 +40,7 @@ export type { GenerateOptions, PenaltyOptions, SamplingOptions } from './generat
 export { generationConfigToJson, parseGenerationConfig, readGenerationConfig } from './generation-config.ts';
 export type { GenerationConfig } from './generation-config.ts';
 export { initialiseParameters } from './initialise-parameters.ts';
+export { gatherStatistics } from './loss.ts';
 export type {
   AuxiliaryLoss,
   BackwardOptions,

@@ -9,7 +9,7 @@
  */
 import type { Task } from '@moebius/core';
 import { readStatistics } from '@moebius/routing';
-import type { BalanceLoss, GateObservation, LossStatistics } from '@moebius/routing';
+import type { BalanceLoss, GateObservation, HostStatistics, LossStatistics } from '@moebius/routing';
 import {
   add,
   disposeTree,
@@ -65,6 +65,8 @@ export interface LossSaved {
 export interface GatheredLoss extends WeightedLoss {
   /** Of every sparse layer, in layer order. */
   readonly counts: readonly Float64Array[];
+  /** Of the same layers; only for a loss that needs them. */
+  readonly sums?: readonly Float64Array[];
 }
 
 /** The loss of one batch, on the host. */
@@ -171,7 +173,7 @@ export function takeFinishLoss(trunk: Trunk, forwarded: TrunkOutput, request: Lo
     const gathered = losses.map(({ loss, coefficient }, at) => {
       const layers = readStatistics(recorder.statistics[at] ?? []);
       aux[loss.name] = { value: loss.value(layers), coefficient };
-      return { loss, coefficient, counts: layers.map((layer) => layer.counts) };
+      return { loss, coefficient, ...gatherStatistics(loss, layers) };
     });
     disposeTree(head.value);
     const { saved: trunkSaved } = forwarded;
@@ -195,6 +197,21 @@ export function takeFinishLoss(trunk: Trunk, forwarded: TrunkOutput, request: Lo
     forwarded.hidden.dispose();
     recorder.dispose();
   }
+}
+
+/**
+ * What the gradient of a loss is given of reduced statistics.
+ *
+ * @param loss - says what it needs
+ * @param layers - of every sparse layer
+ */
+export function gatherStatistics(
+  loss: BalanceLoss,
+  layers: readonly HostStatistics[],
+): Pick<GatheredLoss, 'counts' | 'sums'> {
+  const counts = layers.map((layer) => layer.counts);
+  const needsSums = loss.needs?.includes('sums') === true;
+  return needsSums ? { counts, sums: layers.map((layer) => layer.sums) } : { counts };
 }
 
 /** How gradients are scaled. */
@@ -230,9 +247,10 @@ export function* takeLossBackward(
       return { dhidden: mul<Tensor2D>(dhidden, scale), dweight: mul<Tensor2D>(dweight, scale) };
     });
     disposeTree([saved.head, saved.crossEntropy]);
-    const balance = saved.balance.map(({ loss, coefficient, counts }) => ({
+    const balance = saved.balance.map(({ loss, coefficient, counts, sums }) => ({
       loss,
       counts,
+      ...(sums === undefined ? {} : { sums }),
       scale: coefficient * auxScale,
     }));
     const gradients = yield* takeTrunkBackward(saved.trunk, head.dhidden, { trunk, pass: { balance } });

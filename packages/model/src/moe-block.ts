@@ -8,7 +8,13 @@
  * Letters: `T` tokens · `D` model width · `E` experts · `N` routed pairs.
  */
 import type { Task } from '@moebius/core';
-import { routeBackward, routeForward, routeInference, takeLossGradients } from '@moebius/routing';
+import {
+  addRouterGradients,
+  routeBackward,
+  routeForward,
+  routeInference,
+  takeLossGradients,
+} from '@moebius/routing';
 import type {
   ExecutorGradients,
   ExecutorSaved,
@@ -115,7 +121,8 @@ export function* moeForward(input: MoeInput, layer: MoeLayer, pass: ForwardPass)
   let kept = false;
   let isDone = false;
   try {
-    if (observation !== null && pass.cache === null) pass.observe(layer.layer, observation);
+    if (observation !== null && pass.cache === null)
+      pass.observe(layer.layer, { ...observation, parameters });
     const { y, saved } = yield* layer.executor.forward({ ...work, route });
     isDone = true;
     kept = pass.training;
@@ -164,6 +171,8 @@ export interface MoeBackwardScope {
   readonly layer: MoeLayer;
   /** Losses on its router. */
   readonly pass: BackwardPass;
+  /** The router's trained tensors by name, for losses on them; borrowed. */
+  readonly router: RouterParameters;
   /** Gradients of the taps it offered. Absent means zero. */
   readonly dtaps?: Taps;
 }
@@ -201,24 +210,30 @@ export function* takeMoeBackward(
 function routerGradients(
   saved: MoeSaved,
   executed: Pick<ExecutorGradients, 'hidden' | 'route'>,
-  { layer, pass, dtaps }: MoeBackwardScope,
+  { layer, pass, router, dtaps }: MoeBackwardScope,
 ): Omit<MoeGradients, 'experts'> {
   return runOp('moe.routerBackward', () => {
     const { observation } = saved;
-    const losses = observation === null ? [] : pass.balance;
-    const balance = losses.map(({ loss, scale, counts }) =>
-      loss.gradient(observation as GateObservation, { counts, layer: layer.place, scale }),
+    // A layer's `saved` owns its tensors, so the router's are not in it.
+    const seen = observation === null ? null : { ...observation, parameters: router };
+    const balance = (seen === null ? [] : pass.balance).map(({ loss, ...asked }) =>
+      loss.gradient(seen as GateObservation, { ...asked, layer: layer.place }),
     );
+    const { parameters: own, ...upstream } = takeLossGradients(balance);
     const { dx, parameters, ...used } = routeBackward(layer.router, {
       saved: saved.router,
       upstream: {
         route: executed.route,
-        ...takeLossGradients(balance),
+        ...upstream,
         ...(dtaps === undefined ? {} : { dtaps }),
       },
       shape: executed.hidden.shape,
       layer: layer.layer,
     });
-    return { drouted: add<Tensor2D>(executed.hidden, dx), router: parameters, dtaps: used.dtaps ?? {} };
+    return {
+      drouted: add<Tensor2D>(executed.hidden, dx),
+      router: own === undefined ? parameters : (addRouterGradients([parameters, own]) ?? parameters),
+      dtaps: used.dtaps ?? {},
+    };
   });
 }

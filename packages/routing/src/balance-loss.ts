@@ -2,8 +2,9 @@
  * @file Balance losses as additive statistics.
  *
  * A loss is three functions: `statistics` of one layer's gate (a vector of host counts and a vector of device sums, both
- * *additive* over micro-batches and ranks), `value` of the reduced statistics of all layers, and `gradient`, which needs only the
- * reduced counts, so that a training step never waits for the device to learn a loss.
+ * *additive* over micro-batches and ranks), `value` of the reduced statistics of all layers, and `gradient`. Most need only the
+ * reduced counts for it, so that a training step need not wait for the device to learn a loss; one whose value is not linear in its
+ * sums says that it `needs` them.
  *
  * Letters: `T` tokens, `E` experts, `L` layers.
  */
@@ -12,7 +13,7 @@ import type { Plugin } from '@moebius/core';
 import type { Tensor1D, Tensor2D } from '@moebius/tensor';
 
 import { assertNoFaults, missingFunctions } from './definition-faults.ts';
-import type { RouterBuffers } from './define-router.ts';
+import type { RouterBuffers, RouterParameters } from './define-router.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
 import type { GateConfig } from './gate-config.ts';
 
@@ -34,7 +35,14 @@ export interface GateObservation {
   readonly mask?: Uint8Array;
   /** Host arrays of the layer's router now, as the coefficient `lambda` `[1]` of a ReLU router. Only read. */
   readonly buffers?: RouterBuffers;
+  /** The router's trained tensors, where they are known. */
+  readonly parameters?: RouterParameters;
+  /** Int32Array `[T]`: task or domain of each token, where it is known. */
+  readonly groups?: Int32Array;
 }
+
+/** What a loss may need for its gradient beside the reduced counts. */
+export type LossNeed = 'sums' | 'parameters';
 
 /** Statistics of one layer on this process. Both vectors add up over micro-batches and ranks. */
 export interface LossStatistics {
@@ -56,6 +64,8 @@ export interface HostStatistics {
 export interface LossGradientOptions {
   /** Reduced counts of every layer of the model that has this loss, in layer order. */
   readonly counts: readonly Float64Array[];
+  /** Reduced sums of the same layers; always given to a loss that needs `sums`. */
+  readonly sums?: readonly Float64Array[];
   /** Position of the observed layer in `counts`. */
   readonly layer: number;
   /** Multiplies the gradient: coefficient, loss scale. */
@@ -68,6 +78,8 @@ export interface LossGradient {
   readonly dlogits?: Tensor2D;
   /** float32 `[T, E]`. */
   readonly dscores?: Tensor2D;
+  /** Of the router's trained tensors, by name; absent means zero. */
+  readonly parameters?: RouterParameters;
 }
 
 /** A loss on the gates of a model, by value. */
@@ -76,6 +88,8 @@ export interface BalanceLoss extends Plugin {
   readonly kind: 'balance-loss';
   /** Name in metrics, as in `load-balance`. */
   readonly name: string;
+  /** What its gradient needs beside the reduced counts. Default nothing. */
+  readonly needs?: readonly LossNeed[];
   /** Additive statistics of one layer. Borrows the observation; caller owns `sums`. */
   statistics(observation: GateObservation): LossStatistics;
   /** Value of the loss for reduced statistics of all layers, without coefficient. 0 when there are no tokens. */

@@ -5,9 +5,10 @@
  */
 import { MoebiusError } from '@moebius/core';
 import { add, concat, disposeTree, readHostSync, runOp } from '@moebius/tensor';
-import type { Tensor2D } from '@moebius/tensor';
+import type { Tensor, Tensor2D } from '@moebius/tensor';
 
 import type { HostStatistics, LossGradient, LossStatistics } from './balance-loss.ts';
+import type { RouterParameters } from './define-router.ts';
 
 /**
  * Reads the sums of any number of layers (and losses) to the host in one synchronisation.
@@ -59,16 +60,39 @@ export function takeLossGradients(gradients: readonly LossGradient[]): LossGradi
   const total = runOp('takeLossGradients', () => {
     const dlogits = addPresent(gradients.map((gradient) => gradient.dlogits));
     const dscores = addPresent(gradients.map((gradient) => gradient.dscores));
+    const parameters = addRouterGradients(gradients.map((gradient) => gradient.parameters));
     return {
       ...(dlogits === undefined ? {} : { dlogits }),
       ...(dscores === undefined ? {} : { dscores }),
+      ...(parameters === undefined ? {} : { parameters }),
     };
   });
-  const kept = [total.dlogits, total.dscores];
-  for (const { dlogits, dscores } of gradients) {
-    disposeTree([dlogits, dscores].filter((tensor) => !kept.includes(tensor)));
+  const kept: readonly (Tensor | undefined)[] = tensorsOf(total);
+  for (const gradient of gradients) {
+    disposeTree(tensorsOf(gradient).filter((tensor) => !kept.includes(tensor)));
   }
   return total;
+}
+
+function tensorsOf({ dlogits, dscores, parameters = {} }: LossGradient): readonly (Tensor | undefined)[] {
+  return [dlogits, dscores, ...Object.values(parameters)];
+}
+
+/**
+ * Adds gradients of a router's trained tensors `[…]`, name by name.
+ *
+ * @param terms - any of them may be absent; borrowed
+ * @returns sums, or the only term itself; undefined when there is none. Call it in a scope.
+ */
+export function addRouterGradients(
+  terms: readonly (RouterParameters | undefined)[],
+): RouterParameters | undefined {
+  const total: { [name: string]: Tensor } = {};
+  for (const [name, tensor] of terms.flatMap((term) => Object.entries(term ?? {}))) {
+    const before = total[name];
+    total[name] = before === undefined ? tensor : add(before, tensor);
+  }
+  return Object.keys(total).length === 0 ? undefined : total;
 }
 
 function addPresent(terms: readonly (Tensor2D | undefined)[]): Tensor2D | undefined {

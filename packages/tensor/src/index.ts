@@ -15,7 +15,21 @@ export { Tensor, Variable, cast, clone, concat, expandDims, gather, keep, pad } 
 export { reshape, slice, split, squeeze, stack, tile, transpose, unstack } from '@tensorflow/tfjs';
 export { eye, fill, linspace, oneHot, ones, onesLike, range, scalar } from '@tensorflow/tfjs';
 export { tensor, tensor1d, tensor2d, tensor3d, tensor4d, variable, zeros, zerosLike } from '@tensorflow/tfjs';
-export { abs, add, addN, cos, div, equal, exp, greater, log, maximum, minimum, mul } from '@tensorflow/tfjs';
+export {
+  abs,
+  add,
+  addN,
+  cos,
+  div,
+  equal,
+  erf,
+  exp,
+  greater,
+  log,
+  maximum,
+  minimum,
+  mul,
+} from '@tensorflow/tfjs';
 export {
   neg,
   pow,

@@ -14,7 +14,8 @@ import {
   withoutLeak,
 } from './checks.ts';
 import type { TestApi, Tolerance } from './checks.ts';
-import type { BalanceLoss, GateObservation, HostStatistics } from '../balance-loss.ts';
+import type { BalanceLoss, GateObservation, HostStatistics, LossGradient } from '../balance-loss.ts';
+import type { RouterBuffers } from '../define-router.ts';
 import { parseGateConfig } from '../gate-config.ts';
 import type { GateConfig } from '../gate-config.ts';
 import { addStatistics, readStatistics } from '../loss-statistics.ts';
@@ -29,9 +30,12 @@ export interface DescribeBalanceLossOptions extends TestApi {
   readonly tokens?: number;
   /** Of gradients against differences. */
   readonly tolerance?: Tolerance;
+  /** The router's host arrays that the loss reads. Default none. */
+  readonly buffers?: RouterBuffers;
 }
 
 const experts = 4;
+const modelWidth = 3;
 
 /** Softmax, sigmoid and identity gates. */
 function configurations(): GateConfig[] {
@@ -45,13 +49,17 @@ interface Layer {
   readonly logits: Float32Array;
   readonly mask: Uint8Array;
   readonly plan: GateObservation['plan'];
+  /** float32 `[E, D]`: a matrix of the router, of no consequence to the logits here. */
+  readonly weight: Float32Array;
+  readonly buffers: RouterBuffers;
 }
 
 /**
  * Registers the tests that every balance loss must pass, on softmax, sigmoid and identity gates. Start an engine before they run.
  *
  * Statistics add up over micro-batches; masked tokens count for nothing; no tokens are worth 0; the gradient is that of the value
- * over two layers, and proportional to `scale`; nothing is leaked or written; two runs give equal bytes.
+ * over two layers, by the logits and by the router's matrix `weight`, and proportional to `scale`; a loss that does not say that it needs the
+ * sums or the parameters gets none; nothing is leaked or written; two runs give equal bytes. Tokens have groups 0 and 1.
  *
  * @param loss - the loss
  * @param options - `describe` and `it` of the test runner
@@ -61,7 +69,7 @@ export function describeBalanceLoss(loss: BalanceLoss, options: DescribeBalanceL
   describe(`balance loss ${options.title ?? loss.name}`, () => {
     for (const config of configurations()) {
       const layer = (label: string, masked: readonly number[] = []): Layer =>
-        createLayer(config, label, { tokens, masked });
+        createLayer(config, label, { tokens, masked, buffers: options.buffers ?? {} });
 
       it(`${config.score}: adds up over micro-batches`, () => {
         withoutLeak(loss.name, () => {
@@ -96,6 +104,7 @@ export function describeBalanceLoss(loss: BalanceLoss, options: DescribeBalanceL
           const empty = createLayer(config, 'none', {
             tokens,
             masked: Array.from({ length: tokens }, (_, t) => t),
+            buffers: options.buffers ?? {},
           });
           const nothing = loss.value([statisticsOf(loss, config, empty)]);
           check(nothing === 0, `value without tokens: must be 0, got ${nothing}`);
@@ -123,6 +132,7 @@ export function describeBalanceLoss(loss: BalanceLoss, options: DescribeBalanceL
               at: layers[at]!.logits,
               step: 0.05,
             });
+            checkWeightGradient(loss, config, { layers, at, tolerance: options.tolerance ?? {} });
             const tripled = gradientOf(loss, config, { layers, at, scale: 3 });
             checkClose(
               tripled,
@@ -148,20 +158,23 @@ export function describeBalanceLoss(loss: BalanceLoss, options: DescribeBalanceL
 function createLayer(
   config: GateConfig,
   label: string,
-  shape: { tokens: number; masked: readonly number[] },
+  shape: { tokens: number; masked: readonly number[]; buffers: RouterBuffers },
 ): Layer {
   const logits = randomValues(kitRng(`loss ${label}`), shape.tokens * experts);
+  const weight = randomValues(kitRng('loss weight'), experts * modelWidth);
   const mask = new Uint8Array(shape.tokens).fill(1);
   for (const t of shape.masked) mask[t] = 0;
   const { ids } = selectExperts({ logits, mask }, config);
-  return { logits, mask, plan: planTopK(ids, { tokens: shape.tokens, experts, topK: config.topK, mask }) };
+  const plan = planTopK(ids, { tokens: shape.tokens, experts, topK: config.topK, mask });
+  return { logits, mask, plan, weight, buffers: shape.buffers };
 }
 
 function joinLayers(config: GateConfig, left: Layer, right: Layer): Layer {
   const logits = Float32Array.of(...left.logits, ...right.logits);
   const mask = Uint8Array.of(...left.mask, ...right.mask);
   const { ids } = selectExperts({ logits, mask }, config);
-  return { logits, mask, plan: planTopK(ids, { tokens: mask.length, experts, topK: config.topK, mask }) };
+  const plan = planTopK(ids, { tokens: mask.length, experts, topK: config.topK, mask });
+  return { ...left, logits, mask, plan };
 }
 
 function scoresOf(logits: Float32Array, config: GateConfig): Float64Array {
@@ -180,41 +193,109 @@ function scoresOf(logits: Float32Array, config: GateConfig): Float64Array {
   return scores;
 }
 
-function observe<T>(layer: Layer, config: GateConfig, use: (observation: GateObservation) => T): T {
+function observe<T>(
+  loss: BalanceLoss,
+  layer: Layer,
+  { config, use }: { readonly config: GateConfig; readonly use: (observation: GateObservation) => T },
+): T {
   const shape: [number, number] = [layer.mask.length, experts];
   const logits = tensor2d(layer.logits.slice(), shape);
   const scores = tensor2d(Float32Array.from(scoresOf(layer.logits, config)), shape);
-  const result = use({ config, plan: layer.plan, logits, scores, mask: layer.mask });
-  disposeTree([logits, scores]);
+  const weight = tensor2d(layer.weight.slice(), [experts, modelWidth]);
+  const result = use({
+    config,
+    plan: layer.plan,
+    logits,
+    scores,
+    mask: layer.mask,
+    buffers: layer.buffers,
+    groups: Int32Array.from(layer.mask, (_, t) => Math.floor(t / 4) % 2),
+    ...(loss.needs?.includes('parameters') === true ? { parameters: { weight } } : {}),
+  });
+  disposeTree([logits, scores, weight]);
   return result;
 }
 
 function statisticsOf(loss: BalanceLoss, config: GateConfig, layer: Layer): HostStatistics {
-  return observe(layer, config, (observation) => {
-    const statistics = loss.statistics(observation);
-    const [host] = readStatistics([statistics]);
-    disposeTree(statistics);
-    return host!;
+  return observe(loss, layer, {
+    config,
+    use: (observation) => {
+      const statistics = loss.statistics(observation);
+      const [host] = readStatistics([statistics]);
+      disposeTree(statistics);
+      return host!;
+    },
+  });
+}
+
+interface GradientRequest {
+  readonly layers: readonly Layer[];
+  readonly at: number;
+  readonly scale: number;
+}
+
+/** What the loss gives for one layer; the tensors are disposed after use. */
+function useGradient(
+  loss: BalanceLoss,
+  { config, request }: { readonly config: GateConfig; readonly request: GradientRequest },
+  use: (gradient: LossGradient) => Float64Array,
+): Float64Array {
+  const reduced = request.layers.map((layer) => statisticsOf(loss, config, layer));
+  return observe(loss, request.layers[request.at]!, {
+    config,
+    use: (observation) => {
+      const gradient = loss.gradient(observation, {
+        counts: reduced.map(({ counts }) => counts),
+        ...(loss.needs?.includes('sums') === true ? { sums: reduced.map(({ sums }) => sums) } : {}),
+        layer: request.at,
+        scale: request.scale,
+      });
+      const values = use(gradient);
+      disposeTree(gradient);
+      return values;
+    },
   });
 }
 
 /** Gradient by the logits `[T, E]`: what the loss gives for logits, plus what it gives for scores through the gate's score. */
-function gradientOf(
-  loss: BalanceLoss,
-  config: GateConfig,
-  request: { readonly layers: readonly Layer[]; readonly at: number; readonly scale: number },
-): Float64Array {
-  const counts = request.layers.map((layer) => statisticsOf(loss, config, layer).counts);
+function gradientOf(loss: BalanceLoss, config: GateConfig, request: GradientRequest): Float64Array {
   const layer = request.layers[request.at]!;
-  return observe(layer, config, (observation) => {
-    const gradient = loss.gradient(observation, { counts, layer: request.at, scale: request.scale });
+  return useGradient(loss, { config, request }, (gradient) => {
     const total = Float64Array.from(
       gradient.dlogits === undefined ? new Float32Array(layer.logits.length) : valuesOf(gradient.dlogits),
     );
     if (gradient.dscores !== undefined)
       addThroughScores(total, valuesOf(gradient.dscores), scoresOf(layer.logits, config), config);
-    disposeTree(gradient);
     return total;
+  });
+}
+
+/** Holds the gradient by the router's weight to differences, for a loss that is given it. */
+function checkWeightGradient(
+  loss: BalanceLoss,
+  config: GateConfig,
+  { layers, at, tolerance }: Pick<GradientRequest, 'layers' | 'at'> & { readonly tolerance: Tolerance },
+): void {
+  const got = weightGradientOf(loss, config, { layers, at, scale: 1 });
+  if (loss.needs?.includes('parameters') !== true) {
+    checkSame(got, new Float64Array(got.length), 'gradient by a weight that it does not need');
+    return;
+  }
+  const valueAt = (weight: Float32Array): number =>
+    loss.value(layers.map((entry, i) => statisticsOf(loss, config, i === at ? { ...entry, weight } : entry)));
+  const subject = `gradient of layer ${at} by the router's weight`;
+  checkGradient(got, { ...tolerance, subject, f: valueAt, at: layers[at]!.weight, step: 0.05 });
+}
+
+/** Gradient by the router's weight `[E, D]`. */
+function weightGradientOf(loss: BalanceLoss, config: GateConfig, request: GradientRequest): Float64Array {
+  return useGradient(loss, { config, request }, ({ parameters = {} }) => {
+    const { weight, ...others } = parameters;
+    const unknown = Object.keys(others).join(', ');
+    check(unknown === '', `gradient: must be of parameters weight, got ${unknown}`);
+    return weight === undefined
+      ? new Float64Array(experts * modelWidth)
+      : Float64Array.from(valuesOf(weight));
   });
 }
 

@@ -125,7 +125,7 @@ describe('the plug-ins of a run', () => {
   it('must have the names that the configuration uses', async () => {
     const plugins = ['moebius-losses', './fast.mjs'];
     expect(await messageOf(run({ plugins, losses: { balance: { evem: 1 } } }))).toBe(
-      'losses.balance.evem: must name a plug-in of kind balance-loss (even), got "evem" (did you mean "even"?)',
+      'losses.balance.evem: must name a plug-in of kind balance-loss (even, load-balance, first-choice-balance, device-balance, communication-balance, null-expert-balance, localized-balance, importance, load-estimate, mutual-information, sparsity, z-loss, entropy, confidence, expert-count, orthogonality), got "evem" (did you mean "even"?)',
     );
     expect(await messageOf(run({ plugins, losses: { balance: { fast: 1 } } }))).toContain(
       'got "fast" of kind "executor"',

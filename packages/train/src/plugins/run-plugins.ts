@@ -8,6 +8,7 @@ import type { PartsChoice, WeightedLoss } from '@moebius/model';
 import { builtInExperts } from '@moebius/routing';
 import { builtInRouters } from '@moebius/routing/gates';
 import type { BalanceLoss, ExpertExecutor, ExpertKind, Router, RouterFactory } from '@moebius/routing';
+import { builtInLosses, createLoss } from '@moebius/routing/losses';
 import { optimizers } from '@moebius/tensor';
 import type { OptimizerDefinition } from '@moebius/tensor';
 
@@ -40,8 +41,8 @@ const usableKinds = [
   'expert',
 ] as const;
 const routerKinds = ['router', 'router-factory'] as const;
-/** Names in metrics that the built-in losses have. */
-const takenLosses = ['load-balance', 'z-loss', 'logit-z-loss'];
+/** Names in metrics that losses have which are built in. */
+const takenLosses = [...Object.keys(builtInLosses), 'logit-z-loss'];
 
 /**
  * Loads the plug-ins of a configuration and picks those it names.
@@ -56,10 +57,10 @@ export async function loadRunPlugins(config: TrainConfig, options: LoadPluginsOp
   const own = plugins.filter(({ kind }) => kind === 'expert' || isRouterKind(kind));
   return {
     callbacks: plugins.filter((plugin): plugin is Callback => isPlugin(plugin, 'callback')),
-    balance: Object.entries(config.losses.balance ?? {}).map(([name, coefficient]) => ({
-      loss: pick(plugins, ['balance-loss'], { name, path: `losses.balance.${name}` }) as BalanceLoss,
-      coefficient,
-    })),
+    balance: Object.entries(config.losses.balance ?? {}).map(([name, given]) => {
+      const { coefficient, ...options } = typeof given === 'number' ? { coefficient: given } : given;
+      return { loss: chooseLoss(plugins, { name, options, config }), coefficient };
+    }),
     executor:
       config.executor === undefined
         ? undefined
@@ -95,6 +96,42 @@ function chooseRouter(
     code: 'configuration',
     message: `router: must have no options beside name, because "${name}" is a router and no factory, got ${extra.join(', ')} (make it with defineRouterFactory)`,
     details: { name, extra },
+  });
+}
+
+/** A loss of the plug-ins, or a built-in one made from its options. */
+function chooseLoss(plugins: readonly Plugin[], { name, options, config }: LossChoice): BalanceLoss {
+  const path = `losses.balance.${name}`;
+  const extra = Object.keys(options);
+  if (name in builtInLosses) {
+    const { losses, batch } = config;
+    const other = { 'load-balance': losses.loadBalance, 'z-loss': losses.gateZ }[name] ?? 0;
+    if (other > 0) throw chosenTwice(name, other);
+    const needsLength = options['pooling'] === 'per-sequence' || name === 'localized-balance';
+    return createLoss(name, needsLength ? { sequenceTokens: batch.length, ...options } : options, path);
+  }
+  const known = Object.keys(builtInLosses).map((builtIn) => ({ kind: 'balance-loss', name: builtIn }));
+  const found = pick([...plugins, ...known], ['balance-loss'], { name, path }) as BalanceLoss;
+  if (extra.length === 0) return found;
+  throw new MoebiusError({
+    code: 'configuration',
+    message: `${path}: must have no options beside coefficient, because it is a plug-in, got ${extra.join(', ')} (make the loss with them)`,
+    details: { name, extra },
+  });
+}
+
+interface LossChoice {
+  readonly name: string;
+  readonly options: { readonly [option: string]: unknown };
+  readonly config: TrainConfig;
+}
+
+function chosenTwice(name: string, other: number): MoebiusError {
+  const field = name === 'z-loss' ? 'losses.gateZ' : 'losses.loadBalance';
+  return new MoebiusError({
+    code: 'configuration',
+    message: `losses.balance.${name}: must not stand beside ${field}, got ${field} ${other} (set that to 0)`,
+    details: { name, other },
   });
 }
 

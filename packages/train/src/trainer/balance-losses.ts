@@ -7,6 +7,7 @@
  */
 import { runSync } from '@moebius/core';
 import type { Rng } from '@moebius/core';
+import { gatherStatistics } from '@moebius/model';
 import type { DecoderModel, TokenBatch, WeightedLoss } from '@moebius/model';
 import { addStatistics, loadBalanceLoss, readStatistics, zLoss } from '@moebius/routing';
 import type { HostStatistics, LossStatistics } from '@moebius/routing';
@@ -20,6 +21,8 @@ export interface ReducedLoss extends WeightedLoss {
   readonly value: number;
   /** Counts of every sparse layer over the whole step. */
   readonly counts: readonly Float64Array[];
+  /** Sums of the same layers; only for a loss that needs them. */
+  readonly sums?: readonly Float64Array[];
 }
 
 /** The balance losses that a configuration asks for. */
@@ -79,7 +82,7 @@ export function reduceBalance(
   }
   return losses.map(({ loss, coefficient }, at) => {
     const layers = totals[at] ?? [];
-    return { loss, coefficient, value: loss.value(layers), counts: layers.map(({ counts }) => counts) };
+    return { loss, coefficient, value: loss.value(layers), ...gatherStatistics(loss, layers) };
   });
 }
 

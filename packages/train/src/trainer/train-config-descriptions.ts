@@ -87,7 +87,8 @@ export const trainConfigDescriptions: { readonly [path: string]: string } = {
     'With accumulation: balance the whole step (one more forward pass; default), or each micro-batch by itself.',
   'losses.gateZ': "Coefficient of the z-loss on the gates' logits. Default 0.001.",
   'losses.logitZ': 'Coefficient of the z-loss on the output logits. Default 0.',
-  'losses.balance': 'Balance losses of `plugins` by name, with their coefficients.',
+  'losses.balance':
+    'Other balance losses, built in (`importance`, `entropy`, …) or of `plugins`, by name: the coefficient, or with options beside it.',
   evaluation: 'When held-out text is measured.',
   'evaluation.everySteps': 'Steps between evaluations; null evaluates at the end only. Default 200.',
   'evaluation.tokens':

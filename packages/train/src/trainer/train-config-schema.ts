@@ -89,6 +89,9 @@ const schedule = z.strictObject({
   decayFraction: fraction.default(0.2),
 });
 
+const coefficient = z.number().min(0);
+const namedLoss = z.looseObject({ coefficient });
+
 const losses = z.strictObject({
   loadBalance: z.number().min(0).default(0.01),
   pooling: z.enum(['pooled', 'per-layer', 'per-sequence']).default('per-layer'),
@@ -96,7 +99,7 @@ const losses = z.strictObject({
   over: z.enum(['step', 'micro-batch']).default('step'),
   gateZ: z.number().min(0).default(0.001),
   logitZ: z.number().min(0).default(0),
-  balance: z.record(z.string().min(1), z.number().min(0)).optional(),
+  balance: z.record(z.string().min(1), z.union([coefficient, namedLoss])).optional(),
 });
 
 const evaluation = z.strictObject({

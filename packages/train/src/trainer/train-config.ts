@@ -109,6 +109,13 @@ export interface ScheduleConfig {
   readonly decayFraction: number;
 }
 
+/** A balance loss by name; every other key is an option of its own. */
+export interface NamedLossConfig {
+  /** Multiplies the loss. */
+  readonly coefficient: number;
+  readonly [option: string]: unknown;
+}
+
 /** Losses beside the cross-entropy. */
 export interface LossesConfig {
   /** Coefficient of the load-balance loss. Default 0.01. */
@@ -123,8 +130,8 @@ export interface LossesConfig {
   readonly gateZ: number;
   /** Coefficient of the z-loss on the output logits. Default 0. */
   readonly logitZ: number;
-  /** Balance losses of `plugins` by name, with their coefficients. */
-  readonly balance?: { readonly [name: string]: number } | undefined;
+  /** Other balance losses, built in (`importance`, `entropy`, …) or of `plugins`, by name: the coefficient, or with options beside it. */
+  readonly balance?: { readonly [name: string]: number | NamedLossConfig } | undefined;
 }
 
 /** When held-out text is measured. */

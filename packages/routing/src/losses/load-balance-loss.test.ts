@@ -1,12 +1,12 @@
 import { countTensors, createEngine, disposeTree, readHostSync, softmax, tensor2d } from '@moebius/tensor';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
-import type { BalanceLoss, GateObservation, HostStatistics } from './balance-loss.ts';
-import { parseGateConfig } from './gate-config.ts';
+import type { BalanceLoss, GateObservation, HostStatistics } from '../balance-loss.ts';
+import { parseGateConfig } from '../gate-config.ts';
 import { loadBalanceLoss } from './load-balance-loss.ts';
-import { addStatistics, readStatistics, takeLossGradients } from './loss-statistics.ts';
-import { planTopK } from './plan-top-k.ts';
-import { selectExperts } from './select-experts.kernel.ts';
+import { addStatistics, readStatistics, takeLossGradients } from '../loss-statistics.ts';
+import { planTopK } from '../plan-top-k.ts';
+import { selectExperts } from '../select-experts.kernel.ts';
 import { zLoss } from './z-loss.ts';
 
 beforeAll(async () => {
