@@ -6,13 +6,12 @@ import {
   createLocalExecutor,
   gatedExpert,
   identityExpert,
-  loadBalanceLoss,
   nullExpert,
   parseGateConfig,
   plainExpert,
   topKRouter,
-  zLoss,
 } from '../src/index.ts';
+import { createLoss } from '../src/losses/index.ts';
 import {
   describeBalanceLoss,
   describeExecutor,
@@ -20,6 +19,7 @@ import {
   describeRouter,
 } from '../src/testing/index.ts';
 import { families } from './gate-families.ts';
+import { lossCases } from './losses/loss-cases.ts';
 
 const api = { describe, it };
 
@@ -40,16 +40,9 @@ export function registerConformance(engine: EngineName | 'auto'): void {
   describeExpert(nullExpert(), api);
   describeExecutor(createLocalExecutor(), api);
   describe('general path', () => describeExecutor(createLocalExecutor({ path: 'general' }), api));
-  for (const pooling of ['pooled', 'per-layer'] as const) {
-    describeBalanceLoss(loadBalanceLoss({ pooling }), { ...api, title: pooling });
-    describeBalanceLoss(loadBalanceLoss({ pooling, divideByTopK: true }), {
-      ...api,
-      title: `${pooling} divided by k`,
-    });
+  for (const { name, options, buffers } of lossCases.filter(({ everywhere }) => everywhere)) {
+    const title = `${name} ${JSON.stringify(options ?? {})}`;
+    const held = buffers === undefined ? {} : { buffers };
+    describeBalanceLoss(createLoss(name, options), { ...api, ...held, title });
   }
-  describeBalanceLoss(loadBalanceLoss({ pooling: 'per-sequence', sequenceTokens: 4 }), {
-    ...api,
-    title: 'per-sequence',
-  });
-  describeBalanceLoss(zLoss(), api);
 }

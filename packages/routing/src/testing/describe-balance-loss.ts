@@ -1,7 +1,8 @@
 /**
  * @file Conformance kit of balance losses.
  */
-import { disposeTree, tensor2d } from '@moebius/tensor';
+import { cloneTensor, disposeTree, runOp, tensor2d } from '@moebius/tensor';
+import type { Tensor2D } from '@moebius/tensor';
 
 import {
   check,
@@ -16,10 +17,11 @@ import {
 import type { TestApi, Tolerance } from './checks.ts';
 import type { BalanceLoss, GateObservation, HostStatistics, LossGradient } from '../balance-loss.ts';
 import type { RouterBuffers } from '../define-router.ts';
-import { parseGateConfig } from '../gate-config.ts';
+import { gateScores, parseGateConfig } from '../gate-config.ts';
 import type { GateConfig } from '../gate-config.ts';
 import { addStatistics, readStatistics } from '../loss-statistics.ts';
 import { planTopK } from '../plan-top-k.ts';
+import { scoreBackward, scoreForward } from '../score-function.ts';
 import { selectExperts } from '../select-experts.kernel.ts';
 
 /** Settings of {@link describeBalanceLoss}. */
@@ -37,11 +39,9 @@ export interface DescribeBalanceLossOptions extends TestApi {
 const experts = 4;
 const modelWidth = 3;
 
-/** Softmax, sigmoid and identity gates. */
+/** A gate for every score function. */
 function configurations(): GateConfig[] {
-  return (['softmax', 'sigmoid', 'identity'] as const).map((score) =>
-    parseGateConfig({ experts, topK: 2, score }),
-  );
+  return gateScores.map((score) => parseGateConfig({ experts, topK: 2, score }));
 }
 
 /** One layer's logits on the host, with its plan fixed. */
@@ -55,7 +55,7 @@ interface Layer {
 }
 
 /**
- * Registers the tests that every balance loss must pass, on softmax, sigmoid and identity gates. Start an engine before they run.
+ * Registers the tests that every balance loss must pass, on gates of every score function. Start an engine before they run.
  *
  * Statistics add up over micro-batches; masked tokens count for nothing; no tokens are worth 0; the gradient is that of the value
  * over two layers, by the logits and by the router's matrix `weight`, and proportional to `scale`; a loss that does not say that it needs the
@@ -120,15 +120,12 @@ export function describeBalanceLoss(loss: BalanceLoss, options: DescribeBalanceL
         withoutLeak(loss.name, () => {
           const layers = [layer('first', [2]), layer('second')];
           for (const at of [0, 1]) {
-            const valueAt = (logits: Float32Array): number =>
-              loss.value(
-                layers.map((entry, i) => statisticsOf(loss, config, i === at ? { ...entry, logits } : entry)),
-              );
+            const valueAt = valueWith(loss, config, { layers, at });
             const got = gradientOf(loss, config, { layers, at, scale: 1 });
             checkGradient(got, {
               ...options.tolerance,
               subject: `gradient of layer ${at}`,
-              f: valueAt,
+              f: (logits) => valueAt({ logits }),
               at: layers[at]!.logits,
               step: 0.05,
             });
@@ -160,7 +157,10 @@ function createLayer(
   label: string,
   shape: { tokens: number; masked: readonly number[]; buffers: RouterBuffers },
 ): Layer {
-  const logits = randomValues(kitRng(`loss ${label}`), shape.tokens * experts);
+  // Not within a step of 0, where ReLU has no derivative.
+  const logits = randomValues(kitRng(`loss ${label}`), shape.tokens * experts).map((logit) =>
+    Math.abs(logit) < 0.1 ? logit + (logit < 0 ? -0.1 : 0.1) : logit,
+  );
   const weight = randomValues(kitRng('loss weight'), experts * modelWidth);
   const mask = new Uint8Array(shape.tokens).fill(1);
   for (const t of shape.masked) mask[t] = 0;
@@ -177,22 +177,6 @@ function joinLayers(config: GateConfig, left: Layer, right: Layer): Layer {
   return { ...left, logits, mask, plan };
 }
 
-function scoresOf(logits: Float32Array, config: GateConfig): Float64Array {
-  const scores = Float64Array.from(logits, (logit) =>
-    config.score === 'sigmoid' ? 1 / (1 + Math.exp(-logit)) : logit,
-  );
-  if (config.score !== 'softmax') return scores;
-  for (let from = 0; from < scores.length; from += experts) {
-    const row = scores.subarray(from, from + experts).map(Math.exp);
-    const sum = row.reduce((total, value) => total + value, 0);
-    scores.set(
-      row.map((value) => value / sum),
-      from,
-    );
-  }
-  return scores;
-}
-
 function observe<T>(
   loss: BalanceLoss,
   layer: Layer,
@@ -200,7 +184,7 @@ function observe<T>(
 ): T {
   const shape: [number, number] = [layer.mask.length, experts];
   const logits = tensor2d(layer.logits.slice(), shape);
-  const scores = tensor2d(Float32Array.from(scoresOf(layer.logits, config)), shape);
+  const scores = runOp('kit.scores', () => scoreForward(logits, config.score));
   const weight = tensor2d(layer.weight.slice(), [experts, modelWidth]);
   const result = use({
     config,
@@ -234,11 +218,21 @@ interface GradientRequest {
   readonly scale: number;
 }
 
+/** The value with one layer changed. */
+function valueWith(
+  loss: BalanceLoss,
+  config: GateConfig,
+  { layers, at }: Pick<GradientRequest, 'layers' | 'at'>,
+): (changes: Partial<Layer>) => number {
+  const fixed = layers.map((layer) => statisticsOf(loss, config, layer));
+  return (changes) => loss.value(fixed.with(at, statisticsOf(loss, config, { ...layers[at]!, ...changes })));
+}
+
 /** What the loss gives for one layer; the tensors are disposed after use. */
 function useGradient(
   loss: BalanceLoss,
   { config, request }: { readonly config: GateConfig; readonly request: GradientRequest },
-  use: (gradient: LossGradient) => Float64Array,
+  use: (gradient: LossGradient, observation: GateObservation) => Float64Array,
 ): Float64Array {
   const reduced = request.layers.map((layer) => statisticsOf(loss, config, layer));
   return observe(loss, request.layers[request.at]!, {
@@ -250,7 +244,7 @@ function useGradient(
         layer: request.at,
         scale: request.scale,
       });
-      const values = use(gradient);
+      const values = use(gradient, observation);
       disposeTree(gradient);
       return values;
     },
@@ -260,12 +254,11 @@ function useGradient(
 /** Gradient by the logits `[T, E]`: what the loss gives for logits, plus what it gives for scores through the gate's score. */
 function gradientOf(loss: BalanceLoss, config: GateConfig, request: GradientRequest): Float64Array {
   const layer = request.layers[request.at]!;
-  return useGradient(loss, { config, request }, (gradient) => {
+  return useGradient(loss, { config, request }, (gradient, { scores }) => {
     const total = Float64Array.from(
       gradient.dlogits === undefined ? new Float32Array(layer.logits.length) : valuesOf(gradient.dlogits),
     );
-    if (gradient.dscores !== undefined)
-      addThroughScores(total, valuesOf(gradient.dscores), scoresOf(layer.logits, config), config);
+    if (gradient.dscores !== undefined) addThroughScores(total, gradient.dscores, scores, config);
     return total;
   });
 }
@@ -281,10 +274,15 @@ function checkWeightGradient(
     checkSame(got, new Float64Array(got.length), 'gradient by a weight that it does not need');
     return;
   }
-  const valueAt = (weight: Float32Array): number =>
-    loss.value(layers.map((entry, i) => statisticsOf(loss, config, i === at ? { ...entry, weight } : entry)));
+  const valueAt = valueWith(loss, config, { layers, at });
   const subject = `gradient of layer ${at} by the router's weight`;
-  checkGradient(got, { ...tolerance, subject, f: valueAt, at: layers[at]!.weight, step: 0.05 });
+  checkGradient(got, {
+    ...tolerance,
+    subject,
+    f: (weight) => valueAt({ weight }),
+    at: layers[at]!.weight,
+    step: 0.05,
+  });
 }
 
 /** Gradient by the router's weight `[E, D]`. */
@@ -301,17 +299,11 @@ function weightGradientOf(loss: BalanceLoss, config: GateConfig, request: Gradie
 
 function addThroughScores(
   total: Float64Array,
-  dscores: Float32Array,
-  scores: Float64Array,
+  dscores: Tensor2D,
+  scores: Tensor2D,
   config: GateConfig,
 ): void {
-  for (let from = 0; from < total.length; from += experts) {
-    let along = 0;
-    for (let i = from; i < from + experts; i += 1) along += dscores[i]! * scores[i]!;
-    for (let i = from; i < from + experts; i += 1) {
-      const s = scores[i]!;
-      if (config.score === 'softmax') total[i]! += s * (dscores[i]! - along);
-      else total[i]! += dscores[i]! * (config.score === 'sigmoid' ? s * (1 - s) : 1);
-    }
-  }
+  const dlogits = runOp('kit.scores', () => cloneTensor(scoreBackward(scores, dscores, config.score)));
+  for (const [i, value] of valuesOf(dlogits).entries()) total[i] = (total[i] ?? 0) + value;
+  dlogits.dispose();
 }
