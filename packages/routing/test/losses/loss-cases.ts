@@ -44,7 +44,7 @@ export const lossCases: readonly LossCase[] = [
   {
     name: 'sparsity',
     options: { pooling: 'per-sequence', sequenceTokens: 4 },
-    buffers: { sparsityCoefficient: Float32Array.of(0.25) },
+    buffers: { lambda: Float32Array.of(0.25) },
   },
   { name: 'z-loss', everywhere: true },
   { name: 'entropy' },

@@ -154,7 +154,7 @@ describe('worked by hand', () => {
     ['importance', { of: 'renormalised' }, ((0.875 ** 2 + 0.125 ** 2 + 0.25 ** 2 + 0.5 ** 2) / 4) * 4],
     // relu of two tokens: E/k·Σ f·mean = 4/2·(1·.55 + .5·.2 + .5·.15), λ = 1
     ['sparsity', {}, 1.45],
-    ['sparsity', {}, 0.145, { buffers: { sparsityCoefficient: Float32Array.of(0.1) } }],
+    ['sparsity', {}, 0.145, { buffers: { lambda: Float32Array.of(0.1) } }],
     [
       'z-loss',
       {},

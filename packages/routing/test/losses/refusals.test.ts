@@ -3,8 +3,8 @@ import { countTensors, createEngine } from '@moebius/tensor';
 import fc from 'fast-check';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 
-import { parseGateConfig, planTopK, topKRouter } from '../../src/index.ts';
-import { createLoss, quantileBias, sparsityControl } from '../../src/losses/index.ts';
+import { planTopK } from '../../src/index.ts';
+import { createLoss, quantileBias } from '../../src/losses/index.ts';
 import { observe, two, valueOf } from './given-layer.ts';
 
 beforeAll(async () => {
@@ -81,38 +81,8 @@ describe('what is asked for wrongly', () => {
         ),
       'balance loss "importance" gradient: must be given the reduced sums of every layer, got none for layer 0 (pass sums where a loss needs them)',
     ],
-    [
-      () => sparsityControl(topKRouter(parseGateConfig({ experts: 4, topK: 2 })), { initial: 0, factor: 1 }),
-      'sparsityControl: must be a valid configuration, got 2 faults:\n  initial: must be more than 0, got 0\n  factor: must be more than 1, got 1',
-    ],
   ])('%#', (call, message) => {
     expect(messageOf(call)).toBe(message);
-  });
-});
-
-describe('adaptive sparsity', () => {
-  const router = sparsityControl(topKRouter(parseGateConfig({ experts: 4, topK: 2 })), {
-    initial: 1,
-    factor: 1.25,
-  });
-  const after = (load: number[], tokens?: number): number => {
-    const seen = {
-      load: Float64Array.from(load),
-      layer: 0,
-      step: 1,
-      ...(tokens === undefined ? {} : { tokens }),
-    };
-    return router.advance!({ sparsityCoefficient: Float32Array.of(1) }, seen)['sparsityCoefficient']![0]!;
-  };
-
-  it('raises λ while tokens have too many experts, lowers it while they have too few, leaves it when it cannot know', () => {
-    expect(after([9, 9, 9, 9], 10)).toBe(1.25);
-    expect(after([1, 1, 1, 1], 10)).toBeCloseTo(0.8, 6);
-    expect(after([5, 5, 5, 5], 10)).toBe(1);
-    expect(after([5, 5, 5, 5])).toBe(1);
-    expect(after([0, 0, 0, 0], 0)).toBe(1);
-    expect(router.initialiseBuffer?.('sparsityCoefficient', 1)).toEqual(Float32Array.of(1));
-    expect(router.bufferShapes()).toEqual({ sparsityCoefficient: [1] });
   });
 });
 
