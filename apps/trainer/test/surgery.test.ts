@@ -220,6 +220,48 @@ describe('moebius experts', () => {
     expect(await bitsPerByte('edited')).toBeLessThan(9);
   });
 
+  it('T5: edits a run with its checkpoint, and training goes on with the moments of experts that stay', async () => {
+    const config = [
+      '--config',
+      'run.json',
+      '--steps',
+      '6',
+      '--set',
+      'checkpoint.everySteps=4',
+      '--no-sample',
+      '--json',
+    ];
+    expect((await run('train', ...config, '--out', 'runs/saved')).status).toBe(0);
+    const shown = await run(
+      'experts',
+      'edit',
+      'runs/saved',
+      '--out',
+      'runs/changed',
+      '--remove',
+      '2',
+      '--add',
+      'copy:1,fresh',
+      '--steps',
+      '8',
+      '--json',
+    );
+    expect([shown.status, shown.error]).toEqual([0, '']);
+    expect(named(shown, 'edit')).toMatchObject([{ experts: 5, folder: join(cwd, 'runs/changed/model') }]);
+    const [{ stateful } = { stateful: null }] = named(shown, 'run') as unknown as {
+      stateful: { before: number; after: number };
+    }[];
+    expect(stateful!.after).toBe(stateful!.before - 2 * 3);
+    const resumed = await run('train', '--resume', 'runs/changed', '--no-sample', '--json');
+    expect([resumed.status, resumed.error]).toEqual([0, '']);
+    expect(named(resumed, 'step').map(({ step }) => step)).toEqual([7, 8]);
+    expect(configOf('runs/changed/model')).toMatchObject({ num_experts: 5, num_experts_per_tok: 2 });
+    const { out } = await run('experts', 'edit', 'runs/saved', '--out', 'runs/less', '--remove', '0');
+    expect(out).toMatch(
+      /^checkpoint {2}optimizer state of \d+ parameters, \d+ before; go on: moebius train --resume runs\/less$/m,
+    );
+  }, 60_000);
+
   it('T3: merges experts into a dense model that trains on', async () => {
     for (const flags of [
       ['--method', 'average'],
@@ -273,6 +315,10 @@ describe('moebius experts', () => {
     [
       ['edit', 'runs/sparse', '--out', 'x', '--remove', 'idle:1'],
       '--remove idle: must have a --text on which the load is measured, got none',
+    ],
+    [
+      ['edit', 'runs/sparse', '--out', 'x', '--add', 'fresh', '--steps', '9'],
+      '--steps: must stand with a run that has a checkpoint, got another folder (leave it out)',
     ],
     [
       ['edit', 'runs/sparse', '--out', 'x', '--add', 'stale'],

@@ -62,6 +62,8 @@ export type { BigramCounts } from './evaluation/bigram-counts.ts';
 export { fitKneserNey } from './evaluation/kneser-ney.ts';
 export type { BigramModel } from './evaluation/kneser-ney.ts';
 export { findMissingFiles } from './trainer/config-files.ts';
+export { editRunExperts, modelOfRun } from './trainer/edit-run.ts';
+export type { EditedRun, EditRunOptions, RunModel } from './trainer/edit-run.ts';
 export { parseTrainConfig, resolveModelConfig } from './trainer/train-config.ts';
 export type {
   BatchConfig,
@@ -96,6 +98,8 @@ export type {
   StepEvent,
   TrainEvent,
 } from './trainer/events.ts';
+export { checkpointFile } from './trainer/run-checkpoint.ts';
+export { modelFolderName } from './trainer/save-run.ts';
 export { lockRun, runLockName } from './trainer/run-lock.ts';
 export type { LockRunOptions, RunLock } from './trainer/run-lock.ts';
 export { createTrainer } from './trainer/trainer.ts';

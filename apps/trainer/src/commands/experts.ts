@@ -58,6 +58,7 @@ export function addExperts(program: Command, start: Start): void {
     )
     .option('--add <experts>', 'experts to add: copy:0 or fresh, several with commas', additions)
     .option('--top-k <count>', 'experts of a token (default: as before)', wholeNumber(1))
+    .option('--steps <count>', 'of a run: its new length, for one that has ended', wholeNumber(1))
     .option('--noise <size>', 'on copies and their router rows, relative to each tensor', numberFrom(0), 0.01)
     .option('--seed <number>', 'of noise and fresh experts', wholeNumber(0), 0);
   addText(addOutputFlags(edit))

@@ -8,8 +8,11 @@ import {
   addNoise,
   type AddedExpert,
   editExpertRows,
+  editOptimizerState,
   type ExpertEdit,
+  type ExpertIds,
   type HostExpert,
+  type HostOptimizerState,
   planExpertEdit,
 } from '@moebius/routing/surgery';
 
@@ -42,8 +45,15 @@ export interface EditModelOptions {
 export interface ModelEdit extends Surgery {
   /** By sparse layer. */
   readonly edits: ReadonlyMap<number, ExpertEdit>;
-  /** The axis of the experts in a tensor of the old model that has a slice for each of them; null for all others. */
-  expertAxis(id: string): number | null;
+  /**
+   * What an optimizer keeps, after the edit: under the new ids for experts that stay, with their rows in the routers; nothing of
+   * removed ones, nothing for added ones.
+   *
+   * @param state - by parameter id of the old model; borrowed, and shared with the result where nothing changes
+   */
+  editState(state: { readonly [id: string]: HostOptimizerState }): {
+    readonly [id: string]: HostOptimizerState;
+  };
 }
 
 /**
@@ -84,7 +94,7 @@ export function editModelExperts(before: ModelValues, options: EditModelOptions)
     notes: ['the gate chooses among other experts'],
     plan: createPlanner(scope, parts),
   });
-  return { ...surgery, edits, expertAxis: (id) => scope.axes.get(id) ?? null };
+  return { ...surgery, edits, editState: (state) => editStateOf(scope, state) };
 }
 
 interface Scope {
@@ -94,6 +104,36 @@ interface Scope {
   readonly noise: number;
   readonly rng: Rng;
   readonly axes: ReadonlyMap<string, number>;
+}
+
+/** Layer by layer, each with its own edit; what belongs to no layer's experts or router stays. */
+function editStateOf(
+  { before, edits, axes }: Scope,
+  state: { readonly [id: string]: HostOptimizerState },
+): { readonly [id: string]: HostOptimizerState } {
+  const { names } = familyOf(before.config);
+  const places = expertParts(before.config, before.parts.experts);
+  const layers: { [layer: number]: { [id: string]: HostOptimizerState } } = {};
+  const result: { [id: string]: HostOptimizerState } = {};
+  for (const [id, held] of Object.entries(state)) {
+    const layer = places.get(id)?.layer ?? (axes.has(id) ? layerOf(id) : undefined);
+    if (layer === undefined) result[id] = held;
+    else layers[layer] = { ...layers[layer], [id]: held };
+  }
+  for (const [layer, edit] of edits) {
+    const ids: ExpertIds = {
+      expertOf: (id) => places.get(id)?.expert ?? null,
+      withExpert: (id, expert) => names.expertPart(layer, expert, places.get(id)?.part ?? ''),
+      expertAxis: (id) => axes.get(id) ?? null,
+    };
+    Object.assign(result, editOptimizerState(layers[layer] ?? {}, edit, ids));
+  }
+  return result;
+}
+
+/** The layer in a tensor's name. */
+function layerOf(id: string): number {
+  return Number(/\.(\d+)\./.exec(id)?.[1] ?? -1);
 }
 
 function planEdits(
@@ -252,7 +292,7 @@ function planRouterTensor(
   { shape, axis }: { readonly shape: readonly number[] | undefined; readonly axis: number | undefined },
 ): TensorPlan | null {
   if (shape === undefined || axis === undefined) return null;
-  const layer = Number(/\.(\d+)\./.exec(id)?.[1] ?? -1);
+  const layer = layerOf(id);
   const edit = edits.get(layer);
   if (edit === undefined) return null;
   const standardDeviation = role === 'matrix' ? config.initializer_range : 0;

@@ -1,4 +1,5 @@
 // Surgery on models: folders and models as numbers, made sparse or dense, with more or fewer experts.
+export { describeBuffers } from '../describe-parameters.ts';
 export { editModelExperts } from './edit-model.ts';
 export type { EditModelOptions, ModelEdit } from './edit-model.ts';
 export { mergeModel } from './merge-model.ts';

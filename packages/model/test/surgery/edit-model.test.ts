@@ -131,7 +131,18 @@ describe('adding and removing experts of a model', () => {
       name: 'cosine',
       options: { temperature: 0.3 },
     });
-    expect(edit.expertAxis(routerId(0))).toBe(0);
+    const slot = { shape: [4, 8], data: Float32Array.from({ length: 32 }, (_, at) => at) };
+    const state = { rule: 'adamw', step: 3, slots: { first: slot } };
+    const edited = edit.editState({
+      [routerId(0)]: state,
+      [expertId(2, 1, 'up')]: state,
+      [expertId(2, 2, 'up')]: state,
+    });
+    expect(Object.keys(edited)).toEqual([routerId(0), expertId(2, 1, 'up')]);
+    expect(edited[expertId(2, 1, 'up')]).toBe(state);
+    expect(edited[routerId(0)]?.slots['first']?.data).toEqual(
+      Float32Array.of(...slot.data.subarray(0, 8), ...slot.data.subarray(16)),
+    );
     expect(logitsOfValues(edit.values)).toHaveLength(12 * 19);
     expect(() => editModelExperts(values, { remove: [1] })).toThrow(
       'moebius.routers[0].name: must name a router that is given (none) or built in, got "cosine"',

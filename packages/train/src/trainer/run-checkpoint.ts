@@ -59,7 +59,11 @@ const decisiveKeys = [
   'expertKind',
 ] as const;
 
-/** Where a run keeps its checkpoint. */
+/**
+ * Where a run keeps its checkpoint.
+ *
+ * @param output - folder of the run
+ */
 export function checkpointFile(output: string): string {
   return join(output, 'checkpoint', 'state.safetensors');
 }
@@ -182,7 +186,8 @@ export async function loadCheckpoint(
   }
 }
 
-function describeIdentity({ config, tokenizerHash, trainingTokens }: RunIdentity): string {
+/** What decides the numbers of a run, as a checkpoint keeps it. */
+export function describeIdentity({ config, tokenizerHash, trainingTokens }: RunIdentity): string {
   // What is null is left out, so that checkpoints stay valid when a setting is invented.
   const decisive = decisiveKeys.map((key) => [key, config[key] ?? undefined] as const);
   return JSON.stringify({ ...Object.fromEntries(decisive), tokenizerHash, trainingTokens });
