@@ -10,7 +10,7 @@
  * `J` key/value heads · `C` head width · `V` vocabulary · `L` layers.
  */
 import type { ExpertKind, Router } from '@moebius/routing';
-import { countExpertParameters } from '@moebius/routing';
+import { countExpertParameters, partShape } from '@moebius/routing';
 
 import { isSparseLayer, type ModelConfig } from './config.ts';
 import { type ModelParts, type PartsSource, resolveParts } from './model-parts.ts';
@@ -186,7 +186,7 @@ function extraWeights(config: ModelConfig, choice: PartsSource, which: 'all' | '
     const before = which === 'all' ? config.num_experts : config.num_experts_per_tok;
     const own = Math.round(experts * meanExpertWeights(config, kinds));
     const gated = 3 * before * config.moe_intermediate_size * config.hidden_size;
-    return sum + routerWeights(config, router) - usual + own - gated;
+    return sum + routerWeights(config, router) - usual + own - gated + sharedBaseWeights(config, kinds);
   }, 0);
 }
 
@@ -195,6 +195,18 @@ function routerWeights(config: ModelConfig, router: Router): number {
     (sum, shape) => sum + shape.reduce((size, axis) => size * axis, 1),
     0,
   );
+}
+
+/** What experts of a layer stand on together: every token uses it. */
+function sharedBaseWeights(config: ModelConfig, kinds: readonly ExpertKind[]): number {
+  const size = { modelWidth: config.hidden_size, hiddenWidth: config.moe_intermediate_size };
+  const parts: { [part: string]: number } = {};
+  for (const { base } of kinds) {
+    if (base?.scope !== 'layer') continue;
+    for (const part of Object.keys(base.kind.parts))
+      parts[part] ??= partShape(base.kind, part, size).reduce((product, length) => product * length, 1);
+  }
+  return Object.values(parts).reduce((sum, length) => sum + length, 0);
 }
 
 function meanExpertWeights(config: ModelConfig, kinds: readonly ExpertKind[]): number {

@@ -12,6 +12,7 @@ import { type ExpertKind, type InitialRequest, partShape, type Router } from '@m
 import { isSparseLayer, type ModelConfig } from './config.ts';
 import { familyOf, type FeedForwardNames, type ModelNames } from './family.ts';
 import { type ModelParts, type PartsSource, resolveParts } from './model-parts.ts';
+import { basePartId } from './sparse-names.ts';
 
 /** One parameter of a model. */
 export interface ParameterDescription {
@@ -85,10 +86,13 @@ function describeLayer(config: ModelConfig, scope: LayerScope): ParameterDescrip
   }
   const router = parts.routers[layer];
   const routed = router == null ? [] : describeRouterTensors(config, scope, router);
-  const experts = (parts.experts[layer] ?? []).flatMap((kind, expert) =>
-    describeExpert(config, scope, { kind, expert }),
-  );
-  return [...attention, ...routed, ...experts];
+  const experts = (parts.experts[layer] ?? []).flatMap((kind, expert) => [
+    ...describeBase(config, scope, { kind, expert }),
+    ...describeExpert(config, scope, { kind, expert }),
+  ]);
+  // What several experts stand on is listed once.
+  const listed = new Map(experts.map((entry) => [entry.id, entry]));
+  return [...attention, ...routed, ...listed.values()];
 }
 
 function describeRouterTensors(
@@ -113,19 +117,48 @@ function describeExpert(
   { kind, expert }: { readonly kind: ExpertKind; readonly expert: number },
 ): ParameterDescription[] {
   const size = { modelWidth: config.hidden_size, hiddenWidth: config.moe_intermediate_size };
+  const unit = `layers.${layer}.experts.${expert}`;
+  return Object.keys(kind.parts).map((part) =>
+    describePart(kind, part, {
+      id: names.expertPart(layer, expert, part),
+      shape: partShape(kind, part, size),
+      unit,
+    }),
+  );
+}
+
+/** The frozen parts that an expert stands on. */
+function describeBase(
+  config: ModelConfig,
+  { layer }: LayerScope,
+  { kind, expert }: { readonly kind: ExpertKind; readonly expert: number },
+): ParameterDescription[] {
+  const { base } = kind;
+  if (base === undefined) return [];
+  const size = { modelWidth: config.hidden_size, hiddenWidth: config.moe_intermediate_size };
+  const unit = base.scope === 'layer' ? `layers.${layer}` : `layers.${layer}.experts.${expert}`;
+  return Object.keys(base.kind.parts).map((part) =>
+    describePart(base.kind, part, {
+      id: basePartId(config, { layer, expert, part }, base),
+      shape: partShape(base.kind, part, size),
+      unit,
+    }),
+  );
+}
+
+function describePart(
+  kind: ExpertKind,
+  part: string,
+  { id, shape, unit }: Pick<ParameterDescription, 'id' | 'shape' | 'unit'>,
+): ParameterDescription {
   const { initialise } = kind;
-  return Object.keys(kind.parts).map((part) => {
-    const id = names.expertPart(layer, expert, part);
-    const shape = partShape(kind, part, size);
-    const unit = `layers.${layer}.experts.${expert}`;
-    return {
-      ...(shape.length > 1 ? matrix(id, shape, unit) : vector(id, shape, unit)),
-      transposed: part === 'down' && shape.length === 2,
-      ...(initialise === undefined
-        ? {}
-        : { initialise: (request: InitialRequest) => initialise.call(kind, part, request) }),
-    };
-  });
+  return {
+    ...(shape.length > 1 ? matrix(id, shape, unit) : vector(id, shape, unit)),
+    transposed: part === 'down' && shape.length === 2,
+    ...(initialise === undefined
+      ? {}
+      : { initialise: (request: InitialRequest) => initialise.call(kind, part, request) }),
+  };
 }
 
 /**

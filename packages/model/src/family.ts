@@ -44,6 +44,8 @@ export interface ModelNames {
   routerTensor(layer: number, name: string): string;
   /** A part of one expert: `gate`, `up`, `down` are those of {@link ModelNames.expert}, `upBias` is `up_proj.bias`. */
   expertPart(layer: number, expert: number, part: string): string;
+  /** A frozen part that all experts of a sparse layer stand on: named as a dense layer's feed-forward. */
+  basePart(layer: number, part: string): string;
   /** One expert of a sparse layer. */
   expert(layer: number, expert: number): FeedForwardNames;
   /** All experts of a sparse layer, when a file holds them fused. */
@@ -136,6 +138,7 @@ export const qwen3Moe: ModelFamily = {
     routerTensor: (layer, name) => `${layerPrefix(layer)}.mlp.gate.${name}`,
     expertPart: (layer, expert, part) =>
       `${layerPrefix(layer)}.mlp.experts.${expert}.${partNames[part] ?? part}`,
+    basePart: (layer, part) => `${layerPrefix(layer)}.mlp.${partNames[part] ?? part}`,
     expert: (layer, expert) => feedForwardNames(`${layerPrefix(layer)}.mlp.experts.${expert}`),
     fusedExperts: (layer) => ({
       gateUp: `${layerPrefix(layer)}.mlp.experts.gate_up_proj`,

@@ -68,12 +68,27 @@ export function createSparseNames(options: SparseNamesOptions): SparseNames {
   };
 }
 
-/** Ids of the parts of each expert of a layer. */
+/** Ids of the parts of each expert of a layer, those of its base among them. */
 export function expertIds(config: ModelConfig, layer: number, kinds: readonly ExpertKind[]): PartIds[] {
   const { names } = familyOf(config);
-  return kinds.map((kind, expert) =>
-    Object.fromEntries(Object.keys(kind.parts).map((part) => [part, names.expertPart(layer, expert, part)])),
-  );
+  return kinds.map((kind, expert) => {
+    const own = Object.keys(kind.parts).map((part) => [part, names.expertPart(layer, expert, part)]);
+    const base = Object.keys(kind.base?.kind.parts ?? {}).map((part) => [
+      part,
+      basePartId(config, { layer, expert, part }, kind.base),
+    ]);
+    return Object.fromEntries([...base, ...own]) as PartIds;
+  });
+}
+
+/** The id of a frozen part: the layer's, or the expert's own. */
+export function basePartId(
+  config: ModelConfig,
+  { layer, expert, part }: { readonly layer: number; readonly expert: number; readonly part: string },
+  base: ExpertKind['base'],
+): string {
+  const { names } = familyOf(config);
+  return base?.scope === 'expert' ? names.expertPart(layer, expert, part) : names.basePart(layer, part);
 }
 
 /** Borrowed tensors by part. */
