@@ -1,9 +1,15 @@
+export { expertSimilarity, measureStickiness } from './expert-similarity.ts';
+export type { Stickiness } from './expert-similarity.ts';
+export { drawLoadSvg, drawLoadText } from './load-picture.ts';
+export type { LoadSvgOptions, LoadTextOptions } from './load-picture.ts';
 export { recordRoutes } from './record-routes.ts';
 export { replayRoutes } from './replay-routes.ts';
 export type { ReplayOptions } from './replay-routes.ts';
 export { createRouteRecorder } from './route-trace.ts';
 export type { LayerTrace, RecordedRoute, RouteRecorder, RouteRecorderOptions } from './route-trace.ts';
 export type { RouteTrace, TracePass } from './route-trace.ts';
+export { addRouting, describeRouting, countRouting } from './routing-totals.ts';
+export type { CountRoutingOptions, RoutingMetrics, RoutingTotals } from './routing-totals.ts';
 export { readTrace, traceFromLines, traceToLines } from './trace-file.ts';
 export type { TraceLimits, TraceReader } from './trace-file.ts';
 export { traceLimits } from './trace-limits.ts';
