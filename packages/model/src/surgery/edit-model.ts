@@ -196,7 +196,7 @@ interface RouterScope {
 /** The same router for another number of experts. */
 function routerFor(before: ModelValues, { router, layer, config, plugins }: RouterScope): Router {
   const { num_experts: experts, num_experts_per_tok: topK } = config;
-  if (router.gate !== undefined) return topKRouter(parseGateConfig({ ...router.gate, experts, topK }));
+  if (isBuiltIn(router)) return topKRouter(parseGateConfig({ ...router.gate, experts, topK }));
   const { moebius } = before.config;
   const routers = moebius?.routers?.map((named) => {
     const { options } = named;
@@ -219,6 +219,11 @@ function routerFor(before: ModelValues, { router, layer, config, plugins }: Rout
   );
 }
 
+/** The family's gate, and not another one that is described by a gate's settings too. */
+function isBuiltIn({ name, gate }: Router): boolean {
+  return name === 'top-k' && gate !== undefined;
+}
+
 /** Tensors of routers that have a slice for each expert: the axis that grows when there is one more. */
 function expertAxes(
   before: ModelValues,
@@ -232,10 +237,9 @@ function expertAxes(
     if (router === null) continue;
     const own = shapesOf(router, config.hidden_size);
     // The built-in gate has experts first everywhere; with groups there need not be a gate of one more expert.
-    const grown =
-      router.gate === undefined
-        ? shapesOf(routerFor(before, { router, layer, config: more, plugins }), config.hidden_size)
-        : null;
+    const grown = !isBuiltIn(router)
+      ? shapesOf(routerFor(before, { router, layer, config: more, plugins }), config.hidden_size)
+      : null;
     for (const [name, shape] of Object.entries(own)) {
       const axis = grown === null ? 0 : shape.findIndex((length, at) => grown[name]?.[at] !== length);
       if (axis >= 0) axes.set(names.routerTensor(layer, name), axis);

@@ -2,6 +2,7 @@
 export { describeBuffers } from '../describe-parameters.ts';
 export { editModelExperts } from './edit-model.ts';
 export type { EditModelOptions, ModelEdit } from './edit-model.ts';
+export { measureCoActivations } from './measure-co-activations.ts';
 export { mergeModel } from './merge-model.ts';
 export type { MergeModelOptions } from './merge-model.ts';
 export { modelOfValues, openModelValues, saveModelValues, valuesOfModel } from './model-values.ts';

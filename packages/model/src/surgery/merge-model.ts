@@ -143,7 +143,7 @@ function methodOf(
 }
 
 function sumOf(router: Router | null): { readonly sum: number; readonly note?: string } {
-  if (router?.gate === undefined)
+  if (router?.name !== 'top-k' || router.gate === undefined)
     return { sum: 1, note: `router ${router?.name ?? 'none'} says no sum of its weights: 1 is taken` };
   const { sum, isFixed } = weightSum(router.gate);
   if (isFixed) return { sum };

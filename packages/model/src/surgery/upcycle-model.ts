@@ -8,9 +8,11 @@ import { gatedExpert, type GateConfig, topKRouter } from '@moebius/routing';
 import {
   clusterNeurons,
   type HostExpert,
+  type HostTensor,
   meanKeyRouter,
   type NeuronSplit,
   splitAtRandom,
+  splitByCoActivation,
   splitInOrder,
   upcycleExpert,
   upcycleFactor,
@@ -32,8 +34,10 @@ export interface UpcycleModelOptions {
   readonly topK: number;
   /** Experts that one copy of the feed-forward is cut into: 1 copies it whole, E cuts it up once. Divides E and the width. Default 1. */
   readonly shards?: number;
-  /** Which neurons come together in a shard: neighbours, at random, or those with similar weights. Default `order`. */
-  readonly split?: 'order' | 'random' | 'cluster';
+  /** Which neurons come together in a shard: neighbours, at random, those with similar weights, or that are active together. Default `order`. */
+  readonly split?: 'order' | 'random' | 'cluster' | 'co-activation';
+  /** For `co-activation`: counts `[F, F]` by layer, from `measureCoActivations`. */
+  readonly coActivations?: { readonly [layer: number]: HostTensor };
   /** Normal noise on every copy but the first, relative to each matrix. Default 0. */
   readonly noise?: number;
   /** Layers that become sparse; the others stay dense. Default all. */
@@ -194,7 +198,7 @@ function createMaker(before: ModelValues, { config, gate, options }: MakerScope)
   const kind = gatedExpert();
   const dense = rememberLast((layer: number) => readDense(before, layer));
   const split = rememberLast((layer: number) =>
-    splitOf(dense(layer), { options, rng: rng.fork(`split ${layer}`) }),
+    splitOf(dense(layer), { options, layer, rng: rng.fork(`split ${layer}`) }),
   );
   const make = (layer: number, expert: number): HostExpert =>
     upcycleExpert(kind, dense(layer), {
@@ -237,13 +241,28 @@ function createMaker(before: ModelValues, { config, gate, options }: MakerScope)
 
 function splitOf(
   dense: HostExpert,
-  { options, rng }: { readonly options: UpcycleModelOptions; readonly rng: Rng },
+  {
+    options,
+    layer,
+    rng,
+  }: { readonly options: UpcycleModelOptions; readonly layer: number; readonly rng: Rng },
 ): NeuronSplit {
   const { shards = 1, split = 'order' } = options;
   const { shape = [] } = dense['gate'] ?? {};
   const [neurons = 0] = shape;
+  if (split === 'co-activation') return splitByCoActivation(countsOf(options, layer), { experts: shards });
   if (split === 'random') return splitAtRandom(neurons, { experts: shards, rng });
   if (split === 'cluster')
     return clusterNeurons({ shape, data: dataOf(dense, 'gate') }, { experts: shards, rng });
   return splitInOrder(neurons, shards);
+}
+
+function countsOf({ coActivations }: UpcycleModelOptions, layer: number): HostTensor {
+  const counts = coActivations?.[layer];
+  if (counts !== undefined) return counts;
+  throw new MoebiusError({
+    code: 'configuration',
+    message: `coActivations: must have counts of layer ${layer} for a split by co-activation, got none (measureCoActivations makes them)`,
+    details: { layer },
+  });
 }

@@ -128,7 +128,7 @@ describe('adding and removing experts of a model', () => {
     const values = takeValues(model);
     const edit = editModelExperts(values, { remove: [1], plugins: [cosineFactory] });
     expect(edit.values.config.moebius?.routers?.[0]).toMatchObject({
-      name: 'cosine',
+      name: 'angle',
       options: { temperature: 0.3 },
     });
     const slot = { shape: [4, 8], data: Float32Array.from({ length: 32 }, (_, at) => at) };
@@ -145,7 +145,7 @@ describe('adding and removing experts of a model', () => {
     );
     expect(logitsOfValues(edit.values)).toHaveLength(12 * 19);
     expect(() => editModelExperts(values, { remove: [1] })).toThrow(
-      'moebius.routers[0].name: must name a router that is given (none) or built in, got "cosine"',
+      'moebius.routers[0].name: must name a router that is given (none) or built in, got "angle"',
     );
   });
 

@@ -3,12 +3,14 @@ import os from 'node:os';
 import path from 'node:path';
 
 import { runSync } from '@moebius/core';
+import { splitByCoActivation } from '@moebius/routing/surgery';
 import { disposeTree } from '@moebius/tensor';
 import { expectNoTensorLeak } from '@moebius/tensor/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 
 import { loadModel, parseModelConfig, readModelConfig, saveModel } from '../../src/index.ts';
 import {
+  measureCoActivations,
   mergeModel,
   modelOfValues,
   openModelValues,
@@ -118,6 +120,32 @@ describe('upcycling a model', () => {
     expect(relativeDifference(logitsOf(sparse), expected)).toBeLessThan(1e-5);
     sparse.dispose();
     expect(() => opened.read('model.norm.weight')).toThrow();
+  });
+
+  it('T2: splits by which neurons are active together on a text, and computes the same with all on', () => {
+    const dense = denseModel();
+    const expected = logitsOf(dense);
+    const values = takeValues(dense);
+    const batches = [{ ids: tinyIds(24, 19, 5) }, { ids: tinyIds(24, 19, 6), batch: 2 }];
+    const coActivations = measureCoActivations(values, batches, { share: 0.25 });
+    for (const layer of [0, 1, 2]) {
+      const counts = coActivations[layer];
+      expect(counts?.shape).toEqual([12, 12]);
+      // 48 tokens, 3 of 12 neurons active at each: 6 ordered pairs a token.
+      expect(counts?.data.reduce((sum, count) => sum + count, 0)).toBe(48 * 6);
+    }
+    const options = { experts: 4, topK: 4, shards: 4, router: 'zero', split: 'co-activation' } as const;
+    const { values: sparse } = upcycleModel(values, { ...options, coActivations });
+    expect(relativeDifference(logitsOfValues(sparse), expected)).toBeLessThan(1e-5);
+    const first = splitByCoActivation(coActivations[0]!, { experts: 4 })[0]!;
+    const up = values.read('model.layers.0.mlp.up_proj.weight');
+    const rows = [...first].flatMap((neuron) => [...up.subarray(neuron * 8, neuron * 8 + 8)]);
+    expect([...sparse.read('model.layers.0.mlp.experts.0.up_proj.weight')]).toEqual(rows);
+    expect(() =>
+      upcycleModel(values, options).values.read('model.layers.0.mlp.experts.0.up_proj.weight'),
+    ).toThrow(
+      'coActivations: must have counts of layer 0 for a split by co-activation, got none (measureCoActivations makes them)',
+    );
   });
 
   it('the same seed gives the same bits, another one other routers', () => {

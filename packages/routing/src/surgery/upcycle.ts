@@ -103,13 +103,15 @@ export function upcycleFactor(gate: GateConfig, shards = 1): UpcycleFactor {
  */
 export function weightSum(gate: GateConfig): { readonly sum: number; readonly isFixed: boolean } {
   const { experts, topK, score, scoreAfterTopK, renormalise, scale } = gate;
-  if (renormalise || (score === 'softmax' && (scoreAfterTopK || topK === experts)))
-    return { sum: scale, isFixed: true };
+  // All scores of a ReLU may be 0: then there is nothing to divide by.
+  const isFixed = renormalise || (score === 'softmax' && (scoreAfterTopK || topK === experts));
+  if (isFixed && score !== 'relu') return { sum: scale, isFixed };
   if (score === 'softmax') return { sum: (scale * topK) / experts, isFixed: false };
   if (score === 'sigmoid') return { sum: (scale * topK) / 2, isFixed: false };
+  if (score === 'sqrt-softplus') return { sum: scale * topK * Math.sqrt(Math.LN2), isFixed: false };
   throw configuration(
     `gate score ${score}`,
-    'must have weights with an expected sum (softmax, sigmoid, or renormalise)',
+    'must have weights with an expected sum (softmax, sigmoid, sqrt-softplus)',
     score,
     'give the factor yourself',
   );
@@ -139,7 +141,9 @@ export function upcycleExperts(kind: ExpertKind, dense: HostExpert, options: Upc
 /**
  * One expert of {@link upcycleExperts}: the same bits, for layers that do not fit in memory together.
  *
- * @param expert - below `copies · shards`
+ * @param kind - as there
+ * @param dense - borrowed
+ * @param options - as there, and which `expert`, below `copies · shards`
  */
 export function upcycleExpert(
   kind: ExpertKind,

@@ -71,6 +71,7 @@ describe('T1 upcycling', () => {
       ['softmax', 1, 2],
       ['softmax', 2, 4],
       ['sigmoid', 2, 2],
+      ['sqrt-softplus', 2, 4],
     ] as const) {
       const gate = parseGateConfig({ experts: 4 * shards, topK, score });
       const dense = randomExpert(gatedExpert(), { modelWidth: 6, hiddenWidth: 8 }, 3);
@@ -185,7 +186,7 @@ describe('T1 upcycling', () => {
     );
     attempt(
       () => upcycleFactor(parseGateConfig({ experts: 6, topK: 2, score: 'identity' })),
-      'gate score identity: must have weights with an expected sum (softmax, sigmoid, or renormalise), got identity (give the factor yourself)',
+      'gate score identity: must have weights with an expected sum (softmax, sigmoid, sqrt-softplus), got identity (give the factor yourself)',
     );
     attempt(
       () => upcycleExperts(gatedExpert(), dense, { copies: 0 }),
