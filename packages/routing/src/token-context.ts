@@ -21,6 +21,8 @@ export interface TokenContext {
   readonly sequences?: number;
   /** Int32Array `[T]`: a higher class is protected longer when pairs must be dropped. Absent: all are equal. */
   readonly tokenClass?: Int32Array;
+  /** Int32Array `[T]`: domain, task or language of each token, from 0, where a caller knows it. */
+  readonly domain?: Int32Array;
   /** Int32Array `[T]`: device that owns each token. Absent: equal runs of consecutive tokens. */
   readonly deviceOf?: Int32Array;
 }

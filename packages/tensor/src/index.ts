@@ -20,6 +20,7 @@ export {
   add,
   addN,
   cos,
+  cumsum,
   div,
   equal,
   erf,

@@ -13,12 +13,12 @@
  *
  * Letters: `T` tokens, `E` experts, `V` ids, `K` hashes.
  */
-import { MoebiusError, parseConfig, z } from '@moebius/core';
+import { parseConfig, z } from '@moebius/core';
 
-import type { RouterOptions } from '../define-router.ts';
 import { defineRouterFactory } from '../router-factory.ts';
 import type { RouterFactory } from '../router-factory.ts';
 import { composeRouter } from './compose-router.ts';
+import { givenIds } from './given-context.ts';
 import { constantScorer } from './scorers.ts';
 import { balancedTable, chooseEach, distinctExperts, mixBits } from './token-hash.kernel.ts';
 import { weighOnes } from './weighs.ts';
@@ -48,7 +48,7 @@ export const hashRouter: RouterFactory = defineRouterFactory({
       scorer: constantScorer(experts),
       score: 'softmax',
       choose: ({ tokens, mask, options: context }) => {
-        const ids = givenIds(context);
+        const ids = givenIds(context, { router: 'hash', tokens });
         return chooseEach({
           tokens,
           expertsOf: (t) => expertsOf(ids[t] ?? 0),
@@ -105,13 +105,4 @@ function firstExpert(
   if (table === 'random') return random;
   const list = table === 'balanced' ? balancedTable(frequencies, experts) : table;
   return (id) => list[id] ?? random(id);
-}
-
-function givenIds({ ids, layer }: RouterOptions): Int32Array {
-  if (ids !== undefined) return ids;
-  throw new MoebiusError({
-    code: 'configuration',
-    message: `${layer === undefined ? '' : `layers[${layer}] `}router "hash": ids must be given, got none (pass the token ids of the batch in options.ids)`,
-    details: { layer: layer ?? -1 },
-  });
 }

@@ -48,6 +48,8 @@ export interface DescribeRouterOptions extends TestApi {
   readonly tokensInteract?: boolean;
   /** Weights have a straight-through gradient, which is not their derivative: it is left out of the differences. Default false. */
   readonly surrogateWeights?: boolean;
+  /** What the router is told besides the kit's own batch: domains, several sequences. */
+  readonly context?: Partial<RouterOptions>;
 }
 
 interface Bench {
@@ -60,6 +62,7 @@ interface Bench {
 interface BenchRequest {
   readonly modelWidth: number;
   readonly tokens: number;
+  readonly context: Partial<RouterOptions>;
   readonly mask?: Uint8Array;
   readonly phase?: RouterPhase;
 }
@@ -82,6 +85,7 @@ export function describeRouter(router: Router, options: DescribeRouterOptions): 
     makeBench(router, {
       modelWidth,
       tokens,
+      context: options.context ?? {},
       ...(mask === undefined ? {} : { mask }),
       ...(phase === undefined ? {} : { phase }),
     });
@@ -246,7 +250,7 @@ function sizeOf(shape: readonly number[]): number {
 
 /** Rows, parameters as the router begins them (wide, so that choices differ), and everything a model would tell it. */
 function makeBench(router: Router, request: BenchRequest): Bench {
-  const { modelWidth, tokens, mask, phase = 'evaluate' } = request;
+  const { modelWidth, tokens, context, mask, phase = 'evaluate' } = request;
   const rng = kitRng(`router ${router.name}`);
   const initial = (name: string, shape: readonly number[]): Tensor => {
     const given = router.initialise?.(name, { shape, rng: rng.fork(name), standardDeviation: 1 });
@@ -264,6 +268,7 @@ function makeBench(router: Router, request: BenchRequest): Bench {
       ids: Int32Array.from({ length: tokens }, (_, t) => (5 * t) % 11),
       positions: Int32Array.from({ length: tokens }, (_, t) => t),
       buffers: randomBuffers(router),
+      ...context,
       ...(phase === 'train' ? { rng: kitRng(`draws of ${router.name}`) } : {}),
       ...(mask === undefined ? {} : { mask }),
     }),

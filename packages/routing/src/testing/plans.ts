@@ -7,6 +7,7 @@ import { capacityPolicy } from '../capacity/capacity-policy.ts';
 import { parseCapacityConfig } from '../capacity/capacity-config.ts';
 import { planCapacity } from '../capacity/plan-capacity.ts';
 import type { DispatchPlan } from '../dispatch-plan.ts';
+import { expertChoice } from '../gates/expert-choice.kernel.ts';
 import { planPairs, planTopK } from '../plan-top-k.ts';
 
 /** A plan with a name. */
@@ -59,8 +60,22 @@ export function samplePlans(experts: number): NamedPlan[] {
       title: 'no routed token',
       plan: planTopK(new Int32Array(8), { tokens: 4, experts, topK: 2, mask: new Uint8Array(4) }),
     },
+    ...expertChoicePlans(experts),
     ...cappedPlans(experts),
   ];
+}
+
+/** Plans in which experts chose: equal loads, tokens with several experts, orphans. */
+function expertChoicePlans(experts: number): NamedPlan[] {
+  const rng = kitRng(`expert choice ${experts}`);
+  const tokens = 9;
+  const scores = Float32Array.from({ length: tokens * experts }, () => rng.uniform());
+  const cells = [Int32Array.of(0, 1, 2, 3, 4), Int32Array.of(5, 6, 8)];
+  return [experts, 1].map((maxPerToken) => {
+    const choice = expertChoice({ scores, experts, cells, capacity: () => 2, maxPerToken });
+    const plan = planPairs(choice.ids, { experts, tokenOffsets: choice.tokenOffsets });
+    return { title: `expert choice, at most ${maxPerToken} for a token`, plan };
+  });
 }
 
 /** Plans after a capacity policy, over skewed scores. */
