@@ -37,27 +37,29 @@ function assignBalanced(input: ChooseInput): Choice {
 /**
  * BASE by name, `base`. Options: `gain` of the centroids' orthogonal beginning (default 0.1). Trained: `weight` `[E, D]`, the centroids.
  */
-export const baseRouter: RouterFactory = defineRouterFactory({
-  name: 'base',
-  create: ({ experts }, options) => {
-    const { gain } = parseConfig(
-      z.strictObject({ gain: z.number().gt(0).default(0.1) }),
-      options,
-      'router "base"',
-    );
-    return composeRouter({
-      name: 'base',
-      experts,
-      topK: 1,
-      trusted: true,
-      scorer: {
-        ...linearScorer({ columns: experts }),
-        initialise: (_parameter, { shape: [rows = 1, columns = 1], rng }) =>
-          orthogonalRows(() => rng.normal(), { rows, columns, gain }),
-      },
-      score: 'sigmoid',
-      choose: chooseBalanced(),
-      weigh: weighScores(),
-    });
-  },
-});
+export function baseRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'base',
+    create: ({ experts }, options) => {
+      const { gain } = parseConfig(
+        z.strictObject({ gain: z.number().gt(0).default(0.1) }),
+        options,
+        'options',
+      );
+      return composeRouter({
+        name: 'base',
+        experts,
+        topK: 1,
+        trusted: true,
+        scorer: {
+          ...linearScorer({ columns: experts }),
+          initialise: (_parameter, { shape: [rows = 1, columns = 1], rng }) =>
+            orthogonalRows(() => rng.normal(), { rows, columns, gain }),
+        },
+        score: 'sigmoid',
+        choose: chooseBalanced(),
+        weigh: weighScores(),
+      });
+    },
+  });
+}

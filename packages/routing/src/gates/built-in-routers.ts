@@ -12,6 +12,20 @@ import { normalisedLogitsRouter } from './normalised-logits.ts';
 import { nullExpertsRouter } from './null-experts.ts';
 import { prototypesRouter } from './prototypes.ts';
 import { reluRouter } from './relu.ts';
+import { baseRouter } from './base.ts';
+import { domainRouter } from './domain.ts';
+import { expertChoiceRouter } from './expert-choice.ts';
+import { frozenRandomRouter } from './frozen-random.ts';
+import { hashRouter } from './hash.ts';
+import { loryRouter } from './lory.ts';
+import { meoRouter } from './meo.ts';
+import { mixtureOfDepthsRouter } from './mixture-of-depths.ts';
+import { multiGateRouter } from './multi-gate.ts';
+import { randomRouter } from './random.ts';
+import { sentenceRouter } from './sentence.ts';
+import { sinkhornRouter } from './sinkhorn.ts';
+import { smearRouter } from './smear.ts';
+import { softMoeRouter } from './soft-moe.ts';
 import type { RouterFactory } from '../router-factory.ts';
 import { scheduledTopKRouter } from './scheduled-top-k.ts';
 import { switchRouter } from './switch.ts';
@@ -38,5 +52,19 @@ export function builtInRouters(): readonly RouterFactory[] {
     reluRouter(),
     adaptiveThresholdRouter(),
     nullExpertsRouter(),
+    baseRouter(),
+    sinkhornRouter(),
+    expertChoiceRouter(),
+    mixtureOfDepthsRouter(),
+    hashRouter(),
+    randomRouter(),
+    frozenRandomRouter(),
+    domainRouter(),
+    sentenceRouter(),
+    multiGateRouter(),
+    softMoeRouter(),
+    smearRouter(),
+    meoRouter(),
+    loryRouter(),
   ];
 }

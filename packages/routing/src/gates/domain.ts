@@ -29,33 +29,35 @@ interface DomainSettings {
  * `all` its experts (default) or one by the `hash` of the token id; `otherwise` the domain of a batch that was given none (default: refuse it);
  * `seed` of the hash (default 0). A batch says the domain of each token in `options.domain`.
  */
-export const domainRouter: RouterFactory = defineRouterFactory({
-  name: 'domain',
-  create: ({ experts, layer }, options) => {
-    const settings = parseConfig(domainSchema(experts), options, 'router "domain"');
-    const { experts: lists, inside, otherwise, seed } = settings;
-    const mean = lists.reduce((sum, { length }) => sum + length, 0) / lists.length;
-    return composeRouter({
-      name: 'domain',
-      experts,
-      topK: inside === 'hash' ? 1 : mean,
-      trusted: true,
-      scorer: constantScorer(experts),
-      score: 'softmax',
-      choose: ({ tokens, mask, options: context }) => {
-        const request = { router: 'domain', tokens };
-        const domain = givenDomains(context, { ...request, domains: lists.length, otherwise });
-        const ids = inside === 'hash' ? givenIds(context, request) : null;
-        const expertsOf = (t: number): readonly number[] => {
-          const list = lists[domain[t] ?? 0] ?? [];
-          return ids === null ? list : [list[mixBits(seed, layer, ids[t] ?? 0) % list.length] ?? 0];
-        };
-        return chooseEach({ tokens, expertsOf, ...(mask === undefined ? {} : { mask }) });
-      },
-      weigh: weighScores({ renormalise: true }),
-    });
-  },
-});
+export function domainRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'domain',
+    create: ({ experts, layer }, options) => {
+      const settings = parseConfig(domainSchema(experts), options, 'options');
+      const { experts: lists, inside, otherwise, seed } = settings;
+      const mean = lists.reduce((sum, { length }) => sum + length, 0) / lists.length;
+      return composeRouter({
+        name: 'domain',
+        experts,
+        topK: inside === 'hash' ? 1 : mean,
+        trusted: true,
+        scorer: constantScorer(experts),
+        score: 'softmax',
+        choose: ({ tokens, mask, options: context }) => {
+          const request = { router: 'domain', tokens };
+          const domain = givenDomains(context, { ...request, domains: lists.length, otherwise });
+          const ids = inside === 'hash' ? givenIds(context, request) : null;
+          const expertsOf = (t: number): readonly number[] => {
+            const list = lists[domain[t] ?? 0] ?? [];
+            return ids === null ? list : [list[mixBits(seed, layer, ids[t] ?? 0) % list.length] ?? 0];
+          };
+          return chooseEach({ tokens, expertsOf, ...(mask === undefined ? {} : { mask }) });
+        },
+        weigh: weighScores({ renormalise: true }),
+      });
+    },
+  });
+}
 
 function domainSchema(experts: number): z.ZodType<DomainSettings> {
   const expert = z

@@ -55,29 +55,31 @@ export function chooseByExperts(options: ChooseByExpertsOptions): Choose {
  * `scope` `batch` (default) or `sequence`, `maxPerToken` the most experts of a token (default: no limit; with one, pairs are taken greedily by
  * score and an expert may stay below C). Trained: `weight` `[E, D]`.
  */
-export const expertChoiceRouter: RouterFactory = defineRouterFactory({
-  name: 'expert-choice',
-  create: ({ experts, topK }, options) => {
-    const schema = z.strictObject({
-      capacityFactor: z.number().gt(0).max(experts).default(topK),
-      scope: z.enum(['batch', 'sequence']).default('batch'),
-      maxPerToken: z.int().min(1).max(experts).default(experts),
-    });
-    const { capacityFactor, scope, maxPerToken } = parseConfig(schema, options, 'router "expert-choice"');
-    return composeRouter({
-      name: 'expert-choice',
-      experts,
-      topK: capacityFactor,
-      causal: false,
-      trusted: true,
-      scorer: linearScorer({ columns: experts }),
-      score: 'softmax',
-      choose: chooseByExperts({
-        scope,
-        maxPerToken,
-        capacity: (tokens, count) => Math.round((tokens * capacityFactor) / count),
-      }),
-      weigh: weighScores(),
-    });
-  },
-});
+export function expertChoiceRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'expert-choice',
+    create: ({ experts, topK }, options) => {
+      const schema = z.strictObject({
+        capacityFactor: z.number().gt(0).max(experts).default(topK),
+        scope: z.enum(['batch', 'sequence']).default('batch'),
+        maxPerToken: z.int().min(1).max(experts).default(experts),
+      });
+      const { capacityFactor, scope, maxPerToken } = parseConfig(schema, options, 'options');
+      return composeRouter({
+        name: 'expert-choice',
+        experts,
+        topK: capacityFactor,
+        causal: false,
+        trusted: true,
+        scorer: linearScorer({ columns: experts }),
+        score: 'softmax',
+        choose: chooseByExperts({
+          scope,
+          maxPerToken,
+          capacity: (tokens, count) => Math.round((tokens * capacityFactor) / count),
+        }),
+        weigh: weighScores(),
+      });
+    },
+  });
+}

@@ -14,6 +14,7 @@ import { defineRouterFactory } from '../router-factory.ts';
 import type { RouterFactory } from '../router-factory.ts';
 import { topKRows } from './choose.kernel.ts';
 import { composeRouter } from './compose-router.ts';
+import { topKOption } from './gate-family.ts';
 import type { Scorer } from './stages.ts';
 import { weighScores } from './weighs.ts';
 
@@ -22,41 +23,44 @@ import { weighScores } from './weighs.ts';
  * step (default 1), `steps` until the end (default 1000), `seed` of the gate (default 0). Nothing is trained; the gate is the buffer
  * `frozen_weight` `[E, D]`, saved with a model.
  */
-export const frozenRandomRouter: RouterFactory = defineRouterFactory({
-  name: 'frozen-random',
-  create: ({ experts, topK: usual, layer, modelWidth }, options) => {
-    const schema = z.strictObject({
-      topK: z.int().min(1).max(experts).default(usual),
-      startTopK: z.int().min(1).max(experts).default(1),
-      steps: z.int().min(1).default(1000),
-      seed: z.int().default(0),
-    });
-    const { topK, startTopK, steps, seed } = parseConfig(schema, options, 'router "frozen-random"');
-    return composeRouter({
-      name: 'frozen-random',
-      experts,
-      topK,
-      trusted: true,
-      scorer: frozenScorer(),
-      score: 'softmax',
-      choose: (input) => {
-        const { phase, step = 0 } = input.options;
-        const share = phase === 'train' ? Math.min(1, step / steps) : 1;
-        return topKRows(input.logits, Math.round(startTopK + share * (topK - startTopK)), input);
-      },
-      weigh: weighScores({ renormalise: true }),
-      buffers: {
-        shapes: { frozen_weight: [experts, modelWidth] },
-        initialise: (_buffer, length) => {
-          const values = new Float32Array(length);
-          const rng = createRng(seed).fork(layer);
-          rng.fillNormal(values, { standardDeviation: 1 / Math.sqrt(modelWidth) });
-          return values;
+export function frozenRandomRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'frozen-random',
+    create: (place, options) => {
+      const { experts, layer, modelWidth } = place;
+      const schema = z.strictObject({
+        topK: topKOption(place),
+        startTopK: z.int().min(1).max(experts).default(1),
+        steps: z.int().min(1).default(1000),
+        seed: z.int().default(0),
+      });
+      const { topK, startTopK, steps, seed } = parseConfig(schema, options, 'options');
+      return composeRouter({
+        name: 'frozen-random',
+        experts,
+        topK,
+        trusted: true,
+        scorer: frozenScorer(),
+        score: 'softmax',
+        choose: (input) => {
+          const { phase, step = 0 } = input.options;
+          const share = phase === 'train' ? Math.min(1, step / steps) : 1;
+          return topKRows(input.logits, Math.round(startTopK + share * (topK - startTopK)), input);
         },
-      },
-    });
-  },
-});
+        weigh: weighScores({ renormalise: true }),
+        buffers: {
+          shapes: { frozen_weight: [experts, modelWidth] },
+          initialise: (_buffer, length) => {
+            const values = new Float32Array(length);
+            const rng = createRng(seed).fork(layer);
+            rng.fillNormal(values, { standardDeviation: 1 / Math.sqrt(modelWidth) });
+            return values;
+          },
+        },
+      });
+    },
+  });
+}
 
 /** A linear scorer whose matrix is a buffer: rows have a gradient, the matrix has none. */
 function frozenScorer(): Scorer {

@@ -27,38 +27,40 @@ import { weighOnes } from './weighs.ts';
  * Hash layers by name, `hash`. Options: `table` `modulo` (default), `random`, `balanced`, or a list with the expert of each id;
  * `frequencies` `[V]`, the count of each id, for `balanced`; `hashes` (default 1); `seed` (default 0). A model must tell the ids of its tokens.
  */
-export const hashRouter: RouterFactory = defineRouterFactory({
-  name: 'hash',
-  create: ({ experts, layer }, options) => {
-    const settings = parseConfig(hashSchema(experts), options, 'router "hash"');
-    const { hashes, seed } = settings;
-    const first = firstExpert(settings, { experts, layer });
-    const expertsOf = (id: number): readonly number[] =>
-      distinctExperts(
-        Array.from({ length: hashes }, (_, hash) =>
-          hash === 0 ? first(id) : mixBits(seed, layer, id, hash),
-        ),
+export function hashRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'hash',
+    create: ({ experts, layer }, options) => {
+      const settings = parseConfig(hashSchema(experts), options, 'options');
+      const { hashes, seed } = settings;
+      const first = firstExpert(settings, { experts, layer });
+      const expertsOf = (id: number): readonly number[] =>
+        distinctExperts(
+          Array.from({ length: hashes }, (_, hash) =>
+            hash === 0 ? first(id) : mixBits(seed, layer, id, hash),
+          ),
+          experts,
+        );
+      return composeRouter({
+        name: 'hash',
         experts,
-      );
-    return composeRouter({
-      name: 'hash',
-      experts,
-      topK: hashes,
-      trusted: true,
-      scorer: constantScorer(experts),
-      score: 'softmax',
-      choose: ({ tokens, mask, options: context }) => {
-        const ids = givenIds(context, { router: 'hash', tokens });
-        return chooseEach({
-          tokens,
-          expertsOf: (t) => expertsOf(ids[t] ?? 0),
-          ...(mask === undefined ? {} : { mask }),
-        });
-      },
-      weigh: weighOnes(),
-    });
-  },
-});
+        topK: hashes,
+        trusted: true,
+        scorer: constantScorer(experts),
+        score: 'softmax',
+        choose: ({ tokens, mask, options: context }) => {
+          const ids = givenIds(context, { router: 'hash', tokens });
+          return chooseEach({
+            tokens,
+            expertsOf: (t) => expertsOf(ids[t] ?? 0),
+            ...(mask === undefined ? {} : { mask }),
+          });
+        },
+        weigh: weighOnes(),
+      });
+    },
+  });
+}
 
 interface HashSettings {
   readonly table: 'modulo' | 'random' | 'balanced' | readonly number[];

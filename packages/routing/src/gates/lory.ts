@@ -26,20 +26,22 @@ const schema = z.strictObject({
  * `[E, D]`. Decoding with a cache sees one token at a time and no segment before it: there the gate reads the tokens at hand, which is
  * causal but not what was trained.
  */
-export const loryRouter: RouterFactory = defineRouterFactory({
-  name: 'lory',
-  create: ({ experts }, options) => {
-    const { segment, first } = parseConfig(schema, options, 'router "lory"');
-    return mergeRouter({
-      name: 'lory',
-      experts,
-      topK: experts,
-      causal: first === 'uniform',
-      normalise: false,
-      groups: (tokens, context) => causalSegments(tokens, context, { segment, first }),
-    });
-  },
-});
+export function loryRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'lory',
+    create: ({ experts }, options) => {
+      const { segment, first } = parseConfig(schema, options, 'options');
+      return mergeRouter({
+        name: 'lory',
+        experts,
+        topK: experts,
+        causal: first === 'uniform',
+        normalise: false,
+        groups: (tokens, context) => causalSegments(tokens, context, { segment, first }),
+      });
+    },
+  });
+}
 
 function causalSegments(
   tokens: number,

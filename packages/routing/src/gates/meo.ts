@@ -11,6 +11,7 @@ import { defineRouterFactory } from '../router-factory.ts';
 import type { RouterFactory } from '../router-factory.ts';
 import { topKRows } from './choose.kernel.ts';
 import { chosenTable } from './expert-choice.kernel.ts';
+import { topKOption } from './gate-family.ts';
 import { mergeRouter } from './merge-router.ts';
 import { sequenceGroups } from './token-groups.ts';
 
@@ -18,23 +19,26 @@ import { sequenceGroups } from './token-groups.ts';
  * MEO by name, `meo`. Options: `topK` experts that are merged (default: the model's). Trained: `weight` `[E, D]`. In generation with a
  * cache a sequence is the tokens at hand.
  */
-export const meoRouter: RouterFactory = defineRouterFactory({
-  name: 'meo',
-  create: ({ experts, topK: usual }, options) => {
-    const schema = z.strictObject({ topK: z.int().min(1).max(experts).default(usual) });
-    const { topK } = parseConfig(schema, options, 'router "meo"');
-    return mergeRouter({
-      name: 'meo',
-      experts,
-      topK,
-      causal: false,
-      normalise: false,
-      groups: sequenceGroups,
-      keep: (logits) => {
-        const groups = logits.length / experts;
-        const best = topKRows(logits, topK, { tokens: groups, width: experts });
-        return chosenTable(best, experts);
-      },
-    });
-  },
-});
+export function meoRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'meo',
+    create: (place, options) => {
+      const { experts } = place;
+      const schema = z.strictObject({ topK: topKOption(place) });
+      const { topK } = parseConfig(schema, options, 'options');
+      return mergeRouter({
+        name: 'meo',
+        experts,
+        topK,
+        causal: false,
+        normalise: false,
+        groups: sequenceGroups,
+        keep: (logits) => {
+          const groups = logits.length / experts;
+          const best = topKRows(logits, topK, { tokens: groups, width: experts });
+          return chosenTable(best, experts);
+        },
+      });
+    },
+  });
+}

@@ -31,7 +31,7 @@ import type { Router, RouterGradients, RouterOptions, RouterOutput } from '../de
 import type { RouterUpstream } from '../define-router.ts';
 import { firstNotFinite } from '../finite.kernel.ts';
 import { addPresent, scoreForward, softmaxBackward } from '../score-function.ts';
-import { poolMatrix, spreadMatrix } from './token-groups.ts';
+import { assertRows, poolMatrix, spreadMatrix } from './token-groups.ts';
 import type { TokenGroups } from './token-groups.ts';
 
 /** Groups, and what the gate of each reads. */
@@ -123,12 +123,13 @@ function forward(
   { gate, pair }: { readonly gate: MergeGate; readonly pair: TfjsPair },
   { x, weight, options }: Pass,
 ): RouterOutput {
+  assertRows(gate.name, x, options);
   const of = gate.groups(x.shape[0], options);
   const pool = addN((of.readBy ?? [of.group]).map((group) => poolMatrix({ group, groups: of.groups })));
   const { value, saved } = pair.forward(matMul(pool, x), weight);
   const logits_GE = value as Tensor2D;
   const host = readHostSync(logits_GE);
-  assertFinite(host, gate, options);
+  if (firstNotFinite(host) >= 0) throw badGroup(host, { gate, x, options });
   const kept = gate.keep?.(host, options) ?? null;
   const shares_GE = scoreForward(logits_GE, 'softmax');
   const mix_GE =
@@ -171,13 +172,24 @@ function backward(
   return { dx: matMul<Tensor2D>(pool, drows, true), parameters: { weight: dweight } };
 }
 
-function assertFinite(logits: ArrayLike<number>, gate: MergeGate, { layer }: RouterOptions): void {
+/** A token whose row is not finite makes its whole group's logits so: it is looked for, which costs a read only here. */
+function badGroup(
+  logits: ArrayLike<number>,
+  { gate, x, options }: { readonly gate: MergeGate; readonly x: Tensor2D; readonly options: RouterOptions },
+): MoebiusError {
+  const { layer = -1 } = options;
+  const place = `${layer < 0 ? '' : `layers[${layer}] `}router "${gate.name}"`;
+  const rows = readHostSync(x);
+  const bad = firstNotFinite(rows);
   const at = firstNotFinite(logits);
-  if (at < 0) return;
-  const [group, expert] = [Math.floor(at / gate.experts), at % gate.experts];
-  throw new MoebiusError({
+  const group = Math.floor(at / gate.experts);
+  const [subject, got] =
+    bad < 0
+      ? [`logits of group ${group}`, `${logits[at]} for expert ${at % gate.experts}`]
+      : [`row of token ${Math.floor(bad / x.shape[1])}`, String(rows[bad])];
+  return new MoebiusError({
     code: 'numerics',
-    message: `${layer === undefined ? '' : `layers[${layer}] `}router "${gate.name}" logits of group ${group}: must be finite, got ${logits[at]} for expert ${expert} (check the hidden state and the learning rate)`,
-    details: { layer: layer ?? -1, group, expert, got: String(logits[at]) },
+    message: `${place} ${subject}: must be finite, got ${got} (check the hidden state and the learning rate)`,
+    details: { router: gate.name, layer, group, got },
   });
 }

@@ -38,36 +38,38 @@ interface MultiGateSettings {
 }
 
 /**
- * Gates of several tasks by name, `multi-gate`. Options: `tasks` (required), `topK` (default: all experts, as MMoE), `sees`, the list of experts
+ * Gates of several tasks by name, `multi-gate`. Options: `tasks` (default 1), `topK` (default: all experts, as MMoE), `sees`, the list of experts
  * of each task (default: all, for all), `renormalise` the weights of the chosen (default false), `otherwise` the task of a batch that was given
- * none (default: refuse it). Trained: `weight` `[A·E, D]`. A batch says the task of each token in `options.domain`.
+ * none (default: refuse it, with more tasks than one). Trained: `weight` `[A·E, D]`. A batch says the task of each token in `options.domain`.
  */
-export const multiGateRouter: RouterFactory = defineRouterFactory({
-  name: 'multi-gate',
-  create: ({ experts }, options) => {
-    const settings = parseConfig(multiGateSchema(experts), options, 'router "multi-gate"');
-    const { topK, renormalise, sees } = settings;
-    const seen = sees ?? Array.from({ length: settings.tasks }, () => everyExpert(experts));
-    const taskOf = (tokens: number, context: Parameters<typeof givenDomains>[0]): Int32Array =>
-      givenDomains(context, {
-        router: 'multi-gate',
-        tokens,
-        domains: settings.tasks,
-        otherwise: settings.otherwise,
+export function multiGateRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'multi-gate',
+    create: ({ experts }, options) => {
+      const settings = parseConfig(multiGateSchema(experts), options, 'options');
+      const { topK, renormalise, sees } = settings;
+      const seen = sees ?? Array.from({ length: settings.tasks }, () => everyExpert(experts));
+      const taskOf = (tokens: number, context: Parameters<typeof givenDomains>[0]): Int32Array =>
+        givenDomains(context, {
+          router: 'multi-gate',
+          tokens,
+          domains: settings.tasks,
+          otherwise: settings.tasks === 1 ? 0 : settings.otherwise,
+        });
+      const counts = seen.map(({ length }) => Math.min(topK, length));
+      return composeRouter({
+        name: 'multi-gate',
+        experts,
+        topK: counts.reduce((total, count) => total + count, 0) / counts.length,
+        trusted: true,
+        scorer: taskScorer({ experts, seen, taskOf }),
+        score: 'softmax',
+        choose: (input) => bestSeen(input, { seen, task: taskOf(input.tokens, input.options), topK }),
+        weigh: weighScores({ renormalise }),
       });
-    const counts = seen.map(({ length }) => Math.min(topK, length));
-    return composeRouter({
-      name: 'multi-gate',
-      experts,
-      topK: counts.reduce((total, count) => total + count, 0) / counts.length,
-      trusted: true,
-      scorer: taskScorer({ experts, seen, taskOf }),
-      score: 'softmax',
-      choose: (input) => bestSeen(input, { seen, task: taskOf(input.tokens, input.options), topK }),
-      weigh: weighScores({ renormalise }),
-    });
-  },
-});
+    },
+  });
+}
 
 function everyExpert(experts: number): number[] {
   return Array.from({ length: experts }, (_, e) => e);
@@ -85,7 +87,7 @@ function multiGateSchema(experts: number): z.ZodType<MultiGateSettings> {
     .refine((entries) => new Set(entries).size === entries.length, 'must name each expert once');
   return z
     .strictObject({
-      tasks: z.int().min(1),
+      tasks: z.int().min(1).default(1),
       topK: z.int().min(1).max(experts).default(experts),
       sees: z.array(list).nullable().default(null),
       renormalise: z.boolean().default(false),

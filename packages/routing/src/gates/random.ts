@@ -14,6 +14,7 @@ import { assertDivides } from '@moebius/tensor';
 import { defineRouterFactory } from '../router-factory.ts';
 import type { RouterFactory } from '../router-factory.ts';
 import { composeRouter } from './compose-router.ts';
+import { topKOption } from './gate-family.ts';
 import { constantScorer } from './scorers.ts';
 import type { ChooseInput } from './stages.ts';
 import { chooseEach, distinctExperts, mixBits } from './token-hash.kernel.ts';
@@ -25,46 +26,49 @@ const scopes = ['token', 'sequence'] as const;
  * Random routing by name, `random`. Options: `topK` (default: the model's), `scope` `token` (default) or `sequence`, whose tokens share one draw;
  * `seed` of the draws outside training (default 0).
  */
-export const randomRouter: RouterFactory = defineRouterFactory({
-  name: 'random',
-  create: ({ experts, topK: usual }, options) => {
-    const schema = z.strictObject({
-      topK: z.int().min(1).max(experts).default(usual),
-      scope: z.enum(scopes).default('token'),
-      seed: z.int().default(0),
-    });
-    const { topK, scope, seed } = parseConfig(schema, options, 'router "random"');
-    return composeRouter({
-      name: 'random',
-      experts,
-      topK,
-      trusted: true,
-      scorer: constantScorer(experts),
-      score: 'softmax',
-      choose: (input) => {
-        const { tokens, mask, rng } = input;
-        const draws = new Map<number, readonly number[]>();
-        const draw = (place: number): readonly number[] => {
-          const known = draws.get(place);
-          if (known !== undefined) return known;
-          const drawn =
-            rng === undefined
-              ? fixedExperts([seed, input.options.layer ?? 0, place], { experts, topK })
-              : drawnExperts(rng, { experts, topK });
-          draws.set(place, drawn);
-          return drawn;
-        };
-        const placeOf = placesOf(input, scope);
-        return chooseEach({
-          tokens,
-          expertsOf: (t) => draw(placeOf(t)),
-          ...(mask === undefined ? {} : { mask }),
-        });
-      },
-      weigh: weighScores({ renormalise: true }),
-    });
-  },
-});
+export function randomRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'random',
+    create: (place, options) => {
+      const { experts } = place;
+      const schema = z.strictObject({
+        topK: topKOption(place),
+        scope: z.enum(scopes).default('token'),
+        seed: z.int().default(0),
+      });
+      const { topK, scope, seed } = parseConfig(schema, options, 'options');
+      return composeRouter({
+        name: 'random',
+        experts,
+        topK,
+        trusted: true,
+        scorer: constantScorer(experts),
+        score: 'softmax',
+        choose: (input) => {
+          const { tokens, mask, rng } = input;
+          const draws = new Map<number, readonly number[]>();
+          const draw = (place: number): readonly number[] => {
+            const known = draws.get(place);
+            if (known !== undefined) return known;
+            const drawn =
+              rng === undefined
+                ? fixedExperts([seed, input.options.layer ?? 0, place], { experts, topK })
+                : drawnExperts(rng, { experts, topK });
+            draws.set(place, drawn);
+            return drawn;
+          };
+          const placeOf = placesOf(input, scope);
+          return chooseEach({
+            tokens,
+            expertsOf: (t) => draw(placeOf(t)),
+            ...(mask === undefined ? {} : { mask }),
+          });
+        },
+        weigh: weighScores({ renormalise: true }),
+      });
+    },
+  });
+}
 
 function placesOf({ tokens, options }: ChooseInput, scope: (typeof scopes)[number]): (t: number) => number {
   if (scope === 'token') return (t) => t;

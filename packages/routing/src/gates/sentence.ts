@@ -25,6 +25,7 @@ import { defineRouterFactory } from '../router-factory.ts';
 import type { RouterFactory } from '../router-factory.ts';
 import { chooseTopK } from './choices.ts';
 import { composeRouter } from './compose-router.ts';
+import { topKOption } from './gate-family.ts';
 import type { Scorer } from './stages.ts';
 import { poolMatrix, sequenceGroups, spreadMatrix } from './token-groups.ts';
 import { weighScores } from './weighs.ts';
@@ -33,28 +34,31 @@ import { weighScores } from './weighs.ts';
  * Sentence-level routing by name, `sentence`. Options: `topK` (default: the model's), `pool` over the `sequence` (default) or the `prefix`,
  * `renormalise` the weights (default true). Trained: `weight` `[E, D]`. In generation with a cache both means are over the tokens at hand.
  */
-export const sentenceRouter: RouterFactory = defineRouterFactory({
-  name: 'sentence',
-  create: ({ experts, topK: usual }, options) => {
-    const schema = z.strictObject({
-      topK: z.int().min(1).max(experts).default(usual),
-      pool: z.enum(['sequence', 'prefix']).default('sequence'),
-      renormalise: z.boolean().default(true),
-    });
-    const { topK, pool, renormalise } = parseConfig(schema, options, 'router "sentence"');
-    return composeRouter({
-      name: 'sentence',
-      experts,
-      topK,
-      causal: pool === 'prefix',
-      trusted: true,
-      scorer: pool === 'prefix' ? prefixScorer(experts) : sequenceScorer(experts),
-      score: 'softmax',
-      choose: chooseTopK({ topK }),
-      weigh: weighScores({ renormalise }),
-    });
-  },
-});
+export function sentenceRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'sentence',
+    create: (place, options) => {
+      const { experts } = place;
+      const schema = z.strictObject({
+        topK: topKOption(place),
+        pool: z.enum(['sequence', 'prefix']).default('sequence'),
+        renormalise: z.boolean().default(true),
+      });
+      const { topK, pool, renormalise } = parseConfig(schema, options, 'options');
+      return composeRouter({
+        name: 'sentence',
+        experts,
+        topK,
+        causal: pool === 'prefix',
+        trusted: true,
+        scorer: pool === 'prefix' ? prefixScorer(experts) : sequenceScorer(experts),
+        score: 'softmax',
+        choose: chooseTopK({ topK }),
+        weigh: weighScores({ renormalise }),
+      });
+    },
+  });
+}
 
 interface SequenceSaved {
   readonly linear: LinearSaved;

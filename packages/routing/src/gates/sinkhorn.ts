@@ -13,6 +13,7 @@ import { defineRouterFactory } from '../router-factory.ts';
 import type { RouterFactory } from '../router-factory.ts';
 import { topKRows } from './choose.kernel.ts';
 import { composeRouter } from './compose-router.ts';
+import { topKOption } from './gate-family.ts';
 import { atTheirTokens, routedRows } from './routed-rows.kernel.ts';
 import { linearScorer } from './scorers.ts';
 import { sinkhorn } from './sinkhorn.kernel.ts';
@@ -51,25 +52,28 @@ export function chooseSinkhorn(options: ChooseSinkhornOptions): Choose {
  * S-BASE by name, `sinkhorn`. Options: `topK` (default: the model's), `temperature` (default 1), `tolerance` of the loads of the plan (default
  * 1e-4), `iterations` at most (default 100). Trained: `weight` `[E, D]`.
  */
-export const sinkhornRouter: RouterFactory = defineRouterFactory({
-  name: 'sinkhorn',
-  create: ({ experts, topK: usual }, options) => {
-    const schema = z.strictObject({
-      topK: z.int().min(1).max(experts).default(usual),
-      temperature: z.number().gt(0).default(1),
-      tolerance: z.number().gt(0).default(1e-4),
-      iterations: z.int().min(1).default(100),
-    });
-    const { topK, ...iteration } = parseConfig(schema, options, 'router "sinkhorn"');
-    return composeRouter({
-      name: 'sinkhorn',
-      experts,
-      topK,
-      trusted: true,
-      scorer: linearScorer({ columns: experts }),
-      score: topK === 1 ? 'sigmoid' : 'softmax',
-      choose: chooseSinkhorn({ topK, ...iteration }),
-      weigh: weighScores(),
-    });
-  },
-});
+export function sinkhornRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'sinkhorn',
+    create: (place, options) => {
+      const { experts } = place;
+      const schema = z.strictObject({
+        topK: topKOption(place),
+        temperature: z.number().gt(0).default(1),
+        tolerance: z.number().gt(0).default(1e-4),
+        iterations: z.int().min(1).default(100),
+      });
+      const { topK, ...iteration } = parseConfig(schema, options, 'options');
+      return composeRouter({
+        name: 'sinkhorn',
+        experts,
+        topK,
+        trusted: true,
+        scorer: linearScorer({ columns: experts }),
+        score: topK === 1 ? 'sigmoid' : 'softmax',
+        choose: chooseSinkhorn({ topK, ...iteration }),
+        weigh: weighScores(),
+      });
+    },
+  });
+}

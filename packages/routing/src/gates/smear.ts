@@ -25,24 +25,26 @@ const schema = z.strictObject({
  * left out of a sequence's mean in training (default 0; the paper uses 0.1). Trained: `weight` `[E, D]`. In generation with a cache a
  * sequence is the tokens at hand.
  */
-export const smearRouter: RouterFactory = defineRouterFactory({
-  name: 'smear',
-  create: ({ experts }, options) => {
-    const { normalise, dropout } = parseConfig(schema, options, 'router "smear"');
-    return mergeRouter({
-      name: 'smear',
-      experts,
-      topK: experts,
-      causal: false,
-      normalise,
-      groups: sequenceGroups,
-      keep: ({ length }, { rng }) =>
-        rng === undefined || dropout === 0
-          ? null
-          : keepSome(rng.fork('dropout'), length, { experts, dropout }),
-    });
-  },
-});
+export function smearRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'smear',
+    create: ({ experts }, options) => {
+      const { normalise, dropout } = parseConfig(schema, options, 'options');
+      return mergeRouter({
+        name: 'smear',
+        experts,
+        topK: experts,
+        causal: false,
+        normalise,
+        groups: sequenceGroups,
+        keep: ({ length }, { rng }) =>
+          rng === undefined || dropout === 0
+            ? null
+            : keepSome(rng.fork('dropout'), length, { experts, dropout }),
+      });
+    },
+  });
+}
 
 /** Uint8Array `[G, E]` with at least one expert a row. */
 function keepSome(

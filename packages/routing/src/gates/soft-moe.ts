@@ -43,7 +43,7 @@ import { defineRouterFactory } from '../router-factory.ts';
 import type { RouterFactory } from '../router-factory.ts';
 import { addPresent, scoreForward, softmaxBackward } from '../score-function.ts';
 import { firstBadRow } from './choose.kernel.ts';
-import { sequenceGroups } from './token-groups.ts';
+import { assertRows, sequenceGroups } from './token-groups.ts';
 
 const schema = z.strictObject({
   slots: z.int().min(1).default(1),
@@ -55,10 +55,12 @@ const schema = z.strictObject({
  * top-1 costs), `normalise` rows and slots to length 1 with a learned scale (default true). Trained: `weight` `[S, D]`, and `scale` `[1]`
  * starting at 1. Its `logits` and `scores` are `[T, S]`. In generation with a cache a sequence is the tokens at hand.
  */
-export const softMoeRouter: RouterFactory = defineRouterFactory({
-  name: 'soft-moe',
-  create: ({ experts }, options) => createSoftMoe(experts, parseConfig(schema, options, 'router "soft-moe"')),
-});
+export function softMoeRouter(): RouterFactory {
+  return defineRouterFactory({
+    name: 'soft-moe',
+    create: ({ experts }, options) => createSoftMoe(experts, parseConfig(schema, options, 'options')),
+  });
+}
 
 type SoftMoeOptions = z.infer<typeof schema>;
 
@@ -133,6 +135,7 @@ interface Pass {
 }
 
 function forward(pair: TfjsPair, { x, parameters, options, slots }: Pass): RouterOutput {
+  assertRows('soft-moe', x, options);
   const { weight, scale } = parameters as { readonly weight: Tensor; readonly scale?: Tensor };
   const { value, saved } = pair.forward(x, weight, ...(scale === undefined ? [] : [scale]));
   const logits_TS = value as Tensor2D;

@@ -3,10 +3,30 @@
  *
  * Letters: `T` tokens, `B` sequences, `L = T/B`, `G` groups.
  */
-import { assertDivides, tensor2d } from '@moebius/tensor';
+import { MoebiusError } from '@moebius/core';
+import { assertCount, assertDivides, assertShape, tensor2d } from '@moebius/tensor';
 import type { Tensor2D } from '@moebius/tensor';
 
 import type { RouterOptions } from '../define-router.ts';
+
+/**
+ * Checks the rows of a gate.
+ *
+ * @param x - `[T, D]`, borrowed
+ * @throws `shape` naming the router
+ */
+export function assertRows(router: string, x: Tensor2D, { mask }: RouterOptions): void {
+  assertShape(x, 'T D', {}, `router "${router}" x`);
+  const [tokens] = x.shape;
+  if (tokens === 0) {
+    throw new MoebiusError({
+      code: 'shape',
+      message: `router "${router}" x: must have at least 1 token, got 0 (skip the layer for an empty batch)`,
+      details: { router, tokens },
+    });
+  }
+  assertCount(mask?.length ?? tokens, tokens, `router "${router}" mask length`);
+}
 
 /** Tokens in groups. */
 export interface TokenGroups {
@@ -40,7 +60,6 @@ export function segmentGroups(tokens: number, options: RouterOptions, length: nu
 /**
  * The matrix that averages rows: row `g` of `[G, T]` has `1 / n` at each of the n tokens of group `g`, and zeros for an empty group.
  *
- * @param of - groups
  * @returns float32 `[G, T]`; caller owns
  */
 export function poolMatrix({ group, groups }: TokenGroups): Tensor2D {
@@ -54,7 +73,6 @@ export function poolMatrix({ group, groups }: TokenGroups): Tensor2D {
 /**
  * The matrix that hands rows of groups to their tokens: 1 at `[t, group[t]]`, zeros for a masked token.
  *
- * @param of - groups
  * @returns float32 `[T, G]`; caller owns
  */
 export function spreadMatrix({ group, groups }: TokenGroups): Tensor2D {

@@ -267,6 +267,7 @@ function makeBench(router: Router, request: BenchRequest): Bench {
       sequences: 1,
       ids: Int32Array.from({ length: tokens }, (_, t) => (5 * t) % 11),
       positions: Int32Array.from({ length: tokens }, (_, t) => t),
+      domain: new Int32Array(tokens),
       buffers: randomBuffers(router),
       ...context,
       ...(phase === 'train' ? { rng: kitRng(`draws of ${router.name}`) } : {}),

@@ -27,6 +27,9 @@ interface Row {
   readonly kit?: Partial<DescribeRouterOptions>;
 }
 
+/** Domains of the kit's seven tokens. */
+const domain = Int32Array.of(0, 1, 0, 1, 1, 0, 1);
+
 /** Beside `{}`, which every built-in router is tested with. */
 const rows: Record<string, readonly Row[]> = {
   'top-k': [
@@ -61,11 +64,75 @@ const rows: Record<string, readonly Row[]> = {
   prototypes: [{ options: { groups: 4, scale: 0.5 } }],
   'adaptive-threshold': [{ options: { temperature: 0.2 }, kit: { surrogateWeights: true } }],
   'null-experts': [{ options: { nulls: 3, choose: 5, renormalise: false } }],
+  base: [{ options: { gain: 1 } }],
+  sinkhorn: [{ options: { topK: 1, temperature: 0.5 } }],
+  'expert-choice': [
+    { options: { capacityFactor: 1.5, scope: 'sequence' }, kit: { tokensInteract: true } },
+    { options: { maxPerToken: 1 }, kit: { tokensInteract: true } },
+  ],
+  'mixture-of-depths': [
+    { options: { keep: 0.5, predict: false, score: 'identity' }, kit: { tokensInteract: true } },
+  ],
+  hash: [
+    { options: { table: 'random', hashes: 2 } },
+    { options: { table: 'balanced', frequencies: [9, 1, 4, 4, 2, 7, 1, 1, 3, 3, 5] } },
+    { options: { table: [5, 4, 3, 2, 1, 0] } },
+  ],
+  random: [{ options: { scope: 'sequence', topK: 1 } }],
+  'frozen-random': [{ options: { topK: 3, steps: 10 } }],
+  domain: [
+    {
+      options: {
+        experts: [
+          [0, 2],
+          [1, 3, 5],
+        ],
+      },
+      kit: { context: { domain } },
+    },
+    {
+      options: {
+        inside: 'hash',
+        experts: [
+          [0, 2, 4],
+          [1, 3, 5],
+        ],
+      },
+      kit: { context: { domain } },
+    },
+    { options: { otherwise: 3 } },
+  ],
+  'multi-gate': [
+    { options: { tasks: 2 }, kit: { context: { domain } } },
+    {
+      options: {
+        tasks: 2,
+        topK: 2,
+        renormalise: true,
+        sees: [
+          [0, 1, 2],
+          [0, 3, 4, 5],
+        ],
+      },
+      kit: { context: { domain } },
+    },
+  ],
+  sentence: [{ options: { pool: 'prefix' }, kit: { tokensInteract: true } }],
+  'soft-moe': [{ options: { slots: 3, normalise: false } }],
+  smear: [{ options: { dropout: 0.4, normalise: false } }],
+  meo: [{ options: { topK: 3 } }],
+  lory: [{ options: { segment: 2 } }],
 };
 
 /** What `{}` needs to be told, by name. */
 const plain: Record<string, Row> = {
   'adaptive-threshold': { kit: { surrogateWeights: true } },
+  sinkhorn: { kit: { tokens: 9 } },
+  'expert-choice': { kit: { tokensInteract: true } },
+  'mixture-of-depths': { kit: { tokensInteract: true } },
+  sentence: { kit: { tokensInteract: true } },
+  // A batch that is one segment: no gate reads anything.
+  lory: { untrained: ['weight'] },
 };
 
 /** Every built-in router with its defaults and in the forms above. */
