@@ -10,7 +10,7 @@
 import { addN, mul, reshape, runOp, sigmoid, softplus, sub, sum, tensor2d } from '@moebius/tensor';
 import type { Tensor1D, Tensor2D } from '@moebius/tensor';
 
-import { countTokens } from '../balance-loss.kernel.ts';
+import { countTokens } from '../losses/count-pairs.kernel.ts';
 import { defineBalanceLoss } from '../balance-loss.ts';
 import type { BalanceLoss, GateObservation } from '../balance-loss.ts';
 
