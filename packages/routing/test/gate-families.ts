@@ -33,5 +33,7 @@ export const families = {
   'gpt-oss': { experts: 8, topK: 2, scoreAfterTopK: true, logitBias: true },
   LongCat: { experts: 8, topK: 3, selectionBias: true, scale: 6 },
   Switch: { experts: 8, topK: 1 },
+  'square-root scores': { experts: 8, topK: 3, score: 'sqrt-softplus', renormalise: true, scale: 2.5 },
+  'ReLU scores': { experts: 8, topK: 2, score: 'relu' },
   'identity scores': { experts: 8, topK: 2, score: 'identity', scale: 0.5 },
 } as const;

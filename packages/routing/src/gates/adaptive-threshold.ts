@@ -4,7 +4,7 @@
  * ```
  * s = σ(τ cos(x, W))    a_e = sign(s_e - σ(G_e)) > 0    w_e = a_e / Σ a        ∂a/∂s = 1, ∂a/∂σ(G) = -1 where a = 1
  * ```
- * DynMoE (2405.14297) §3.1. The gradient of the sign is straight-through; the number of experts is a constant to it. While training a token may
+ * DynMoE (2405.14297). The gradient of the sign is straight-through; the number of experts is a constant to it. While training a token may
  * have no expert; otherwise it then gets the one with the largest score. The paper's thresholds start at 0: σ(0) = ½.
  *
  * Letters: `T` tokens, `E` experts, `N` routed pairs.

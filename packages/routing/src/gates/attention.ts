@@ -4,7 +4,7 @@
  * ```
  * q, k, v = x Wqᵀ, x Wkᵀ, x Wvᵀ  [T, E]    z = softmax(q kᵀ) v  over the experts of each token    I = top-k    w = softmax over the chosen
  * ```
- * Yuan 2.0-M32 (2405.17976) §3.1. T·E² numbers are held while it runs.
+ * Yuan 2.0-M32 (2405.17976), as the survey describes it; no code of it was read. T·E² numbers are held while it runs.
  *
  * Letters: `T` tokens, `D` model width, `E` experts.
  */

@@ -4,7 +4,7 @@
  * ```
  * z = τ · cos(x Pᵀ, W)        τ = exp(min(log_scale, ln maxScale))
  * ```
- * X-MoE (2204.09179) §3.2; the clamp is Tutel's.
+ * X-MoE (2204.09179); the clamp is Tutel's.
  *
  * Letters: `T` tokens, `D` model width, `P` projection, `E` experts.
  */

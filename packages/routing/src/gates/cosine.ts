@@ -1,7 +1,7 @@
 /**
  * @file Cosine router: directions decide, lengths do not, so that a few experts with long vectors cannot win everything.
  *
- * X-MoE (2204.09179) §3.2, Tutel's cosine gate. See `cosine-scorer.ts` for the formula.
+ * X-MoE (2204.09179), Tutel's cosine gate. See `cosine-scorer.ts` for the formula.
  */
 import { z } from '@moebius/core';
 

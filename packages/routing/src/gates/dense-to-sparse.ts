@@ -4,7 +4,7 @@
  * ```
  * τ(step) = from + (to - from)·min(1, step / steps)    p = softmax((x Wᵀ + Gumbel) / τ)    I = { e : p_e > threshold }, at least the best
  * ```
- * EvoMoE (2112.14397) §3.2. Gumbel noise is drawn while training only. The step is a buffer.
+ * EvoMoE (2112.14397). Gumbel noise is drawn while training only. The step is a buffer.
  */
 import { z } from '@moebius/core';
 import { div } from '@moebius/tensor';

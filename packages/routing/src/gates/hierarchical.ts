@@ -4,7 +4,7 @@
  * ```
  * p = softmax(x Uᵀ) over groups    q = softmax(x Wᵀ) inside each group    w_e = p_g · q_e, over the chosen
  * ```
- * Shazeer et al. 2017 (1701.06538), appendix B. `renormalise` divides by the sum over all chosen experts. One group is a plain top-k.
+ * Shazeer et al. 2017 (1701.06538). `renormalise` divides by the sum over all chosen experts. One group is a plain top-k.
  */
 import { z } from '@moebius/core';
 

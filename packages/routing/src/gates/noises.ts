@@ -11,7 +11,7 @@ import type { Noise } from './stages.ts';
 
 /**
  * `z + ε·softplus(x Wnᵀ)`, ε ~ N(0, 1): a learned deviation for every token and expert, its matrix `noise_weight` `[W, D]` starting at 0
- * (deviation ln 2). Shazeer et al. 2017 (1701.06538), eq. 4.
+ * (deviation ln 2). Shazeer et al. 2017 (1701.06538).
  *
  * @param columns - `W`
  */
@@ -45,7 +45,7 @@ function normalDraws(standardDeviation: number): NonNullable<Noise['draws']> {
 }
 
 /**
- * `x ⊙ u`, u ~ U(1 - jitter, 1 + jitter). Switch Transformers (2101.03961), §2.2.
+ * `x ⊙ u`, u ~ U(1 - jitter, 1 + jitter). Switch Transformers (2101.03961).
  *
  * @param jitter - in [0, 1)
  */

@@ -5,7 +5,7 @@
  * z = x Wᵀ + noise        learned ε·softplus(x Wnᵀ) · additive ε·amount · Gumbel g·amount;  jitter: x ⊙ U(1-amount, 1+amount)
  * w = softmax over the k best z, or their shares of the softmax over all
  * ```
- * Shazeer et al. 2017 (1701.06538), eq. 3–5 (learned); V-MoE (2106.05974) (additive, 1/E); Switch (2101.03961) §2.2 (jitter). Evaluation draws nothing.
+ * Shazeer et al. 2017 (1701.06538) (learned); V-MoE (2106.05974) (additive, 1/E); Switch (2101.03961) (jitter). Evaluation draws nothing.
  */
 import { z } from '@moebius/core';
 

@@ -4,7 +4,7 @@
  * ```
  * z = x Wᵀ    z' = λ·(z - mean z) / std z over the experts    p = softmax(z')    I = top-k
  * ```
- * Skywork-MoE (2406.06563) §4.1. Scaling a row changes nothing.
+ * Skywork-MoE (2406.06563), as the survey describes it; no code of it was read. Scaling a row changes nothing.
  */
 import { z } from '@moebius/core';
 import { add, div, linear, mean, mul, square, sqrt, sub } from '@moebius/tensor';

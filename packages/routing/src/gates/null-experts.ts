@@ -4,7 +4,7 @@
  * ```
  * p = softmax(x Wᵀ) over E + n    I = top-k of p    w_e = p_e / Σ p over the real experts of I
  * ```
- * AdaMoE (2406.13233) §3. A null expert has no pair, so it costs nothing; a token of null experts only has a zero row. `scores` are p of the real
+ * AdaMoE (2406.13233). A null expert has no pair, so it costs nothing; a token of null experts only has a zero row. `scores` are p of the real
  * experts: rows sum to 1 less the share of the null ones, of which k·T - pairs were chosen, so a loss can count those too.
  */
 import { z } from '@moebius/core';

@@ -4,7 +4,7 @@
  * ```
  * q = softmax(x Wᵀ) inside each of k groups    I = argmax of each    w_e = q_e
  * ```
- * M6-T (2105.15082) §3. `scores` are q / k, so that rows sum to 1. One group is Switch.
+ * M6-T (2105.15082). `scores` are q / k, so that rows sum to 1. One group is Switch.
  */
 import { z } from '@moebius/core';
 

@@ -5,8 +5,8 @@
  * g = ReLU(x Wᵀ)    I = { e : g_e > 0 }    w = g[I]
  * after a step: λ ← λ·rate where sparsity < 1 - K/E, λ / rate where it is above          sparsity = 1 - pairs / (T·E)
  * ```
- * ReMoE (2412.14711) eq. 5–9. λ is the coefficient of an L1 loss on g: the buffer `lambda` `[1]` of each layer, which a loss finds in
- * `observation.buffers`. Here λ is a layer's own (one for all layers in the paper). A token may have no expert.
+ * ReMoE (2412.14711). λ is the coefficient of an L1 loss on g: the buffer `lambda` `[1]` of each layer, which `sparsityLoss`
+ * reads from `observation.buffers`. Here λ is a layer's own (one for all layers in the paper). A token may have no expert.
  */
 import { z } from '@moebius/core';
 

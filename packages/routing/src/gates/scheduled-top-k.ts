@@ -4,7 +4,7 @@
  * ```
  * k(step) = round(from + (to - from)·min(1, step / steps))    I = top-k of x Wᵀ    w = softmax shares
  * ```
- * The survey's k schedule (2407.06204, §3.1.3). The step is a buffer, so a saved model has the k that it was trained to.
+ * The k schedules of the survey (2407.06204). The step is a buffer, so a saved model has the k that it was trained to.
  */
 import { z } from '@moebius/core';
 

@@ -4,7 +4,7 @@
  * ```
  * p = softmax(x Wᵀ)    e = argmax p    w = p_e, or 1 with the gradient of p_e (straight-through)
  * ```
- * Switch Transformers (2101.03961) eq. 1–2 and the jitter of §2.2.
+ * Switch Transformers (2101.03961), with its input jitter.
  */
 import { z } from '@moebius/core';
 

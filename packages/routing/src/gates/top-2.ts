@@ -5,7 +5,7 @@
  * g = the two largest of softmax(x Wᵀ), divided by their sum
  * second: always · never · where g2 > threshold · with probability min(1, g2 / threshold)
  * ```
- * GShard (2006.16668) §2.2 (random, in proportion to its weight); the four policies and threshold 0.2 are those of published code. The
+ * GShard (2006.16668) (random, in proportion to its weight); the four policies and threshold 0.2 are those of published code. The
  * first keeps its share when the second is dropped. Evaluation draws nothing: it has a policy of its own.
  */
 import { z } from '@moebius/core';

@@ -4,7 +4,7 @@
  * ```
  * p = softmax(x Wᵀ)    I = the fewest experts, best first, with Σ p ≥ p₀    w = p[I], or divided by their sum
  * ```
- * Huang et al. 2024 (2403.07652) §3.2.
+ * Huang et al. 2024 (2403.07652).
  */
 import { z } from '@moebius/core';
 

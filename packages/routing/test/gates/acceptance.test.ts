@@ -6,6 +6,7 @@ import { createEngine, disposeTree, eye, tensor, tensor2d } from '@moebius/tenso
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 
+import { sparseMixerRouter } from '../../src/experimental/index.ts';
 import { chooseTopK, composeRouter, linearScorer, weighScores } from '../../src/gates/index.ts';
 import { advanceRouter } from '../../src/index.ts';
 import type { Router, RouterOptions, RouterSettings } from '../../src/index.ts';
@@ -46,6 +47,14 @@ describe('G1 softmax∘TopK and TopK∘softmax', () => {
     expectWeights(route(made('switch'), [z])[0], { 3: 0.324126 });
     expectWeights(route(made('noisy-top-k'), [z])[0], { 3: 0.524979, 5: 0.475021 });
     expectWeights(route(made('top-2', { evaluate: 'always' }), [z])[0], { 3: 0.524979, 5: 0.475021 });
+  });
+
+  it('has the reference vectors of Phi-3.5: two masked softmaxes, which do not sum to 1', () => {
+    const phi = sparseMixerRouter({ experts, topK: 2, jitter: 0.01 });
+    const near = z.with(5, 1.97);
+    expectWeights(route(phi, [z])[0], { 3: 1, 5: 1 });
+    expectWeights(route(phi, [near])[0], { 3: 0.507499, 5: 1 });
+    expectWeights(route(phi, [near.with(0, 1.95)])[0], { 3: 0.507499, 5: 0.505 });
   });
 
   it('(a) gives the same weights in both orders when renormalised', () => {
