@@ -14,6 +14,7 @@ import { countExpertParameters, partShape } from '@moebius/routing';
 
 import { isSparseLayer, type ModelConfig } from './config.ts';
 import { type ModelParts, type PartsSource, resolveParts } from './model-parts.ts';
+import { sharedPartsOf } from './shared-parts.ts';
 
 const floatBytes = 4;
 
@@ -186,7 +187,15 @@ function extraWeights(config: ModelConfig, choice: PartsSource, which: 'all' | '
     const before = which === 'all' ? config.num_experts : config.num_experts_per_tok;
     const own = Math.round(experts * meanExpertWeights(config, kinds));
     const gated = 3 * before * config.moe_intermediate_size * config.hidden_size;
-    return sum + routerWeights(config, router) - usual + own - gated + sharedBaseWeights(config, kinds);
+    return (
+      sum +
+      routerWeights(config, router) -
+      usual +
+      own -
+      gated +
+      sharedBaseWeights(config, kinds) +
+      sharedWeights(config, layer)
+    );
   }, 0);
 }
 
@@ -194,6 +203,17 @@ function routerWeights(config: ModelConfig, router: Router): number {
   return Object.values(router.parameterShapes(config.hidden_size)).reduce(
     (sum, shape) => sum + shape.reduce((size, axis) => size * axis, 1),
     0,
+  );
+}
+
+/** Of the shared expert and what joins it: every token uses them. */
+function sharedWeights(config: ModelConfig, layer: number): number {
+  const shared = sharedPartsOf(config, layer);
+  if (shared === null) return 0;
+  const gate = Object.values(shared.combiner.parameterShapes(config.hidden_size));
+  const length = (shape: readonly number[]): number => shape.reduce((size, axis) => size * axis, 1);
+  return (
+    countExpertParameters(shared.kind, shared.size) + gate.reduce((sum, shape) => sum + length(shape), 0)
   );
 }
 

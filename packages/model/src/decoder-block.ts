@@ -43,8 +43,17 @@ import type {
 import type { ModelConfig } from './config.ts';
 import { type DenseBlockSaved, denseBlockForward, takeDenseBackward } from './dense-block.ts';
 import { familyOf, type FeedForwardNames, type LayerNames } from './family.ts';
-import { type MoeLayer, type MoeSaved, moeForward, takeMoeBackward } from './moe-block.ts';
+import {
+  type MoeBackwardScope,
+  moeForward,
+  type MoeGradients,
+  type MoeLayer,
+  type MoeOutput,
+  type MoeSaved,
+  takeMoeBackward,
+} from './moe-block.ts';
 import type { RouterState } from './router-state.ts';
+import { createSharedBlock, type SharedBlock, type SharedJoin, type SharedSaved } from './shared-block.ts';
 import { createSparseNames, readParts } from './sparse-names.ts';
 
 /** What a decoder block is made of. */
@@ -84,6 +93,7 @@ interface SparseSaved {
   readonly attention: AttentionBlockSaved | null;
   readonly norm: RmsNormSaved;
   readonly moe: MoeSaved | null;
+  readonly shared: SharedSaved | null;
 }
 
 /**
@@ -141,7 +151,8 @@ export function createSparseBlock(parts: SparseBlockParts): Block {
   const { own } = names;
   const buffers = (): RouterBuffers => parts.routerState.buffers(layer);
   const moeLayer: MoeLayer = { layer, place, router, buffers, experts, executor };
-  const fused = direct ? fusedGate(router, parts.kinds) : null;
+  const shared = createSharedBlock({ config, parameters, layer, topK: router.topK });
+  const fused = direct && shared === null ? fusedGate(router, parts.kinds) : null;
   return {
     *forward({ x, taps }, pass): Task<BlockOutput> {
       const attended = attend(x, own, { ...parts, pass });
@@ -158,10 +169,11 @@ export function createSparseBlock(parts: SparseBlockParts): Block {
       try {
         const input = { routed: norm.value, shared: norm.value, router: names.readRouter(), taps };
         const moe = yield* moeForward(input, moeLayer, pass);
-        const y = add<Tensor2D>(attended.value, moe.y);
-        moe.y.dispose();
-        const saved: SparseSaved = { attention: attended.saved, norm: norm.saved, moe: moe.saved };
-        return { y, taps: moe.taps, saved: keepWhenTraining(saved, pass) };
+        const joined = joinShared(shared, { x: norm.value, moe, pass });
+        const y = add<Tensor2D>(attended.value, joined.y);
+        joined.y.dispose();
+        const kept = { attention: attended.saved, norm: norm.saved, moe: moe.saved, shared: joined.saved };
+        return { y, taps: moe.taps, saved: keepWhenTraining<SparseSaved>(kept, pass) };
       } catch (error) {
         disposeTree([attended.saved, norm.saved]);
         throw error;
@@ -170,27 +182,74 @@ export function createSparseBlock(parts: SparseBlockParts): Block {
       }
     },
     *takeBackward(saved, { dy, dtaps }, pass): Task<BlockInputGradient> {
-      const { attention, norm, moe } = saved as SparseSaved;
+      const { attention, norm, ...ran } = saved as SparseSaved;
       try {
-        if (moe === null) throw notTraining();
-        const routed = yield* takeMoeBackward(moe, dy, {
-          layer: moeLayer,
-          pass,
-          router: names.readRouter(),
-          dtaps,
-        });
-        const { dx, dweight } = runOp('sparseBlock.norm', () => {
-          const gradient = rmsNormBackward(norm, routed.drouted);
-          return { dx: add<Tensor2D>(dy, gradient.dx), dweight: gradient.dweight };
-        });
-        routed.drouted.dispose();
-        const gradients = { [own.postAttentionNorm]: dweight, ...names.gradients(routed) };
+        const scope = { layer: moeLayer, pass, router: names.readRouter(), dtaps };
+        const { parts: read, routed, beside } = yield* takeExpertsBackward(ran, dy, { shared, scope });
+        const { dx, dweight } = takeNormGradient(norm, dy, read);
+        const gradients = { [own.postAttentionNorm]: dweight, ...names.gradients(routed), ...beside };
         return attentionGradient(attention, dx, { own, gradients, dtaps: routed.dtaps });
       } finally {
         disposeTree(saved);
       }
     },
   };
+}
+
+/** Routed and shared experts: gradients of what they read, of the routed part, and of the shared expert by id. */
+function* takeExpertsBackward(
+  { moe, shared: saved }: Pick<SparseSaved, 'moe' | 'shared'>,
+  dy: Tensor2D,
+  { shared, scope }: { readonly shared: SharedBlock | null; readonly scope: MoeBackwardScope },
+): Task<{
+  readonly parts: readonly [Tensor2D, Tensor2D | undefined];
+  readonly routed: MoeGradients;
+  readonly beside: ParameterGradients;
+}> {
+  if (moe === null) throw notTraining();
+  const beside = shared?.takeBackward(saved, dy);
+  try {
+    const routed = yield* takeMoeBackward(moe, beside?.drouted ?? dy, scope);
+    return { parts: [routed.drouted, beside?.dx], routed, beside: beside?.gradients ?? {} };
+  } catch (error) {
+    disposeTree([beside?.dx, beside?.gradients]);
+    throw error;
+  } finally {
+    beside?.drouted.dispose();
+  }
+}
+
+/** Through the norm that router and experts read, the residual path added; `parts` `[T, D]` are taken. */
+function takeNormGradient(
+  norm: RmsNormSaved,
+  dy: Tensor2D,
+  parts: readonly [Tensor2D, Tensor2D | undefined],
+): { readonly dx: Tensor2D; readonly dweight: Tensor1D } {
+  try {
+    return runOp('sparseBlock.norm', () => {
+      const [routed, shared] = parts;
+      const gradient = rmsNormBackward(norm, shared === undefined ? routed : add<Tensor2D>(routed, shared));
+      return { dx: add<Tensor2D>(dy, gradient.dx), dweight: gradient.dweight };
+    });
+  } finally {
+    disposeTree(parts);
+  }
+}
+
+/** What the experts gave, with the shared one's; `moe.y` is taken. */
+function joinShared(
+  shared: SharedBlock | null,
+  { x, moe, pass }: { readonly x: Tensor2D; readonly moe: MoeOutput; readonly pass: ForwardPass },
+): SharedJoin {
+  if (shared === null) return { y: moe.y, saved: null };
+  try {
+    return shared.forward(x, moe.y, pass);
+  } catch (error) {
+    disposeTree([moe.saved, moe.taps]);
+    throw error;
+  } finally {
+    moe.y.dispose();
+  }
 }
 
 /** The gate of a router, when one inference kernel knows it together with these experts. */

@@ -12,6 +12,7 @@ import { type ExpertKind, type InitialRequest, partShape, type Router } from '@m
 import { isSparseLayer, type ModelConfig } from './config.ts';
 import { familyOf, type FeedForwardNames, type ModelNames } from './family.ts';
 import { type ModelParts, type PartsSource, resolveParts } from './model-parts.ts';
+import { sharedPartsOf } from './shared-parts.ts';
 import { basePartId } from './sparse-names.ts';
 
 /** One parameter of a model. */
@@ -92,7 +93,7 @@ function describeLayer(config: ModelConfig, scope: LayerScope): ParameterDescrip
   ]);
   // What several experts stand on is listed once.
   const listed = new Map(experts.map((entry) => [entry.id, entry]));
-  return [...attention, ...routed, ...listed.values()];
+  return [...attention, ...routed, ...listed.values(), ...describeShared(config, scope)];
 }
 
 function describeRouterTensors(
@@ -144,6 +145,26 @@ function describeBase(
       unit,
     }),
   );
+}
+
+/** The shared expert, and what joins it with the routed ones. */
+function describeShared(config: ModelConfig, { names, layer }: LayerScope): ParameterDescription[] {
+  const shared = sharedPartsOf(config, layer);
+  if (shared === null) return [];
+  const { kind, size, combiner } = shared;
+  const unit = `layers.${layer}`;
+  const parts = Object.keys(kind.parts).map((part) =>
+    describePart(kind, part, {
+      id: names.sharedPart(layer, part),
+      shape: partShape(kind, part, size),
+      unit,
+    }),
+  );
+  const gate = Object.entries(combiner.parameterShapes(size.modelWidth)).map(([name, shape]) => {
+    const id = names.sharedGate(layer, name);
+    return shape.length > 1 ? matrix(id, shape, unit) : vector(id, shape, unit);
+  });
+  return [...parts, ...gate];
 }
 
 function describePart(

@@ -46,6 +46,10 @@ export interface ModelNames {
   expertPart(layer: number, expert: number, part: string): string;
   /** A frozen part that all experts of a sparse layer stand on: named as a dense layer's feed-forward. */
   basePart(layer: number, part: string): string;
+  /** A part of the shared expert of a sparse layer. */
+  sharedPart(layer: number, part: string): string;
+  /** A tensor of what joins shared and routed: `weight` is Qwen2-MoE's `shared_expert_gate`. */
+  sharedGate(layer: number, name: string): string;
   /** One expert of a sparse layer. */
   expert(layer: number, expert: number): FeedForwardNames;
   /** All experts of a sparse layer, when a file holds them fused. */
@@ -139,6 +143,8 @@ export const qwen3Moe: ModelFamily = {
     expertPart: (layer, expert, part) =>
       `${layerPrefix(layer)}.mlp.experts.${expert}.${partNames[part] ?? part}`,
     basePart: (layer, part) => `${layerPrefix(layer)}.mlp.${partNames[part] ?? part}`,
+    sharedPart: (layer, part) => `${layerPrefix(layer)}.mlp.shared_expert.${partNames[part] ?? part}`,
+    sharedGate: (layer, name) => `${layerPrefix(layer)}.mlp.shared_expert_gate.${name}`,
     expert: (layer, expert) => feedForwardNames(`${layerPrefix(layer)}.mlp.experts.${expert}`),
     fusedExperts: (layer) => ({
       gateUp: `${layerPrefix(layer)}.mlp.experts.gate_up_proj`,

@@ -1,10 +1,12 @@
 /**
- * @file The `moebius` section of config.json: names of routers and kinds of experts that are not the family's own.
+ * @file The `moebius` section of config.json: names of routers and kinds of experts that are not the family's own, and shared experts.
  *
  * Hugging Face transformers ignores the key. Layers are listed, so that a section can be read without the model.
  */
 import { describeValue } from '@moebius/core';
+import { builtInExperts } from '@moebius/routing';
 import type { RouterSettings } from '@moebius/routing';
+import { builtInCombiners } from '@moebius/routing/experts';
 
 import type { FaultList } from './config-faults.ts';
 
@@ -28,6 +30,18 @@ export interface NamedExperts {
   readonly experts?: readonly number[];
 }
 
+/** A shared expert beside the routed ones, by built-in names. */
+export interface NamedShared {
+  /** How it joins them: `sum`, `sigmoid-gate`, `softmax-mix`, `conditional`, `weighted-mean`. */
+  readonly combiner: string;
+  /** Its kind, built in. Default `gated-silu`. */
+  readonly expert: string;
+  /** Its hidden width. */
+  readonly width: number;
+  /** Sparse layers that have it, ascending. */
+  readonly layers: readonly number[];
+}
+
 /** What config.json says about parts that are not the family's own. */
 export interface ModelExtension {
   /** Of this section. */
@@ -36,6 +50,8 @@ export interface ModelExtension {
   readonly routers?: readonly NamedRouter[];
   /** Absent: every expert is of the family's kind. */
   readonly experts?: readonly NamedExperts[];
+  /** Absent: no layer has a shared expert. */
+  readonly shared?: readonly NamedShared[];
 }
 
 /** Reads the section, noting every fault. */
@@ -57,10 +73,39 @@ export function readExtension(faults: FaultList): ModelExtension | undefined {
   const experts = listOf(section['experts'], 'moebius.experts', note)?.map((entry, at) =>
     readExperts(entry, `moebius.experts[${at}]`, note),
   );
+  const shared = listOf(section['shared'], 'moebius.shared', note)?.map((entry, at) =>
+    readShared(entry, `moebius.shared[${at}]`, note),
+  );
   return {
     schemaVersion: 1,
     ...(routers === undefined ? {} : { routers }),
     ...(experts === undefined ? {} : { experts }),
+    ...(shared === undefined ? {} : { shared }),
+  };
+}
+
+function readShared(entry: { readonly [key: string]: unknown }, path: string, note: Note): NamedShared {
+  const { combiner, expert = 'gated-silu', width } = entry;
+  const oneOf = (field: string, value: unknown, known: readonly string[]): string => {
+    if (typeof value === 'string' && known.includes(value)) return value;
+    note(`${path}.${field}`, `must be one of ${known.join(', ')}`, value);
+    return known[0] ?? '';
+  };
+  const isWidth = Number.isInteger(width) && (width as number) >= 1;
+  if (!isWidth) note(`${path}.width`, 'must be an integer of at least 1', width);
+  return {
+    combiner: oneOf(
+      'combiner',
+      combiner,
+      builtInCombiners().map(({ name }) => name),
+    ),
+    expert: oneOf(
+      'expert',
+      expert,
+      builtInExperts().map(({ name }) => name),
+    ),
+    width: isWidth ? (width as number) : 1,
+    layers: readIndices(entry['layers'], `${path}.layers`, note),
   };
 }
 

@@ -281,8 +281,14 @@ export function describeParts(config: ModelConfig, parts: ModelParts): ModelExte
   }
   const onlyUsual = routers.every((entry) => isNamed(usual, entry));
   const onlyGated = experts.every(({ name }) => name === gatedExpert().name);
-  if (onlyUsual && onlyGated) return undefined;
-  return { schemaVersion: 1, ...(onlyUsual ? {} : { routers }), ...(onlyGated ? {} : { experts }) };
+  const shared = config.moebius?.shared;
+  if (onlyUsual && onlyGated && shared === undefined) return undefined;
+  return {
+    schemaVersion: 1,
+    ...(onlyUsual ? {} : { routers }),
+    ...(onlyGated ? {} : { experts }),
+    ...(shared === undefined ? {} : { shared }),
+  };
 }
 
 function kindsOfLayer(kinds: readonly ExpertKind[]): { name: string; experts?: number[] }[] {

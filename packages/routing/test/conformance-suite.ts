@@ -3,6 +3,13 @@ import type { EngineName } from '@moebius/tensor';
 import { beforeAll, describe, it } from 'vitest';
 
 import {
+  clampedGatedExpert,
+  constantExpert,
+  ia3Expert,
+  loraExpert,
+  lowRankExpert,
+} from '../src/experts/index.ts';
+import {
   createLocalExecutor,
   gatedExpert,
   identityExpert,
@@ -36,6 +43,14 @@ export function registerConformance(engine: EngineName | 'auto'): void {
     describeExpert(plainExpert({ activation }), api);
     describeExpert(plainExpert({ activation, bias: true }), api);
   }
+  for (const kind of [
+    clampedGatedExpert(),
+    constantExpert({ mixed: true }),
+    loraExpert({ rank: 2, alpha: 3 }),
+    ia3Expert(),
+    lowRankExpert({ rank: 2 }),
+  ])
+    describeExpert(kind, api);
   describeExpert(identityExpert(), api);
   describeExpert(nullExpert(), api);
   describeExecutor(createLocalExecutor(), api);
