@@ -80,6 +80,7 @@ export type {
   TrainConfig,
   TrainConfigInput,
 } from './trainer/train-config.ts';
+export type { RunCapacityConfig } from './trainer/run-capacity.ts';
 export { trainConfigDefinition } from './trainer/train-config-schema.ts';
 export { trainConfigDescriptions } from './trainer/train-config-descriptions.ts';
 export { scheduleFactor } from './trainer/schedule.ts';

@@ -4,7 +4,7 @@
 import { configurationError, nearest } from '@moebius/core';
 import type { Fault } from '@moebius/core';
 import { capacitySizeFaults, needsPlacement, parseCapacityConfig } from '@moebius/routing';
-import type { CapacityConfig, CapacityKey, CapacityScope } from '@moebius/routing';
+import type { CapacityConfig, CapacityKey, CapacityScope, CapacityWeightNorm } from '@moebius/routing';
 
 import type { CapacitySetting } from './evaluate-capacity.ts';
 
@@ -64,7 +64,7 @@ export function capacityGrid(options: CapacityGridOptions): CapacitySetting[] {
       : (keys as CapacityKey[]).flatMap((key) =>
           gammas.map((gamma) => ({
             name: `${method} ${key} ${gamma}`,
-            capacity: configOf(method, { ...options, devices, key, gamma }),
+            capacity: nameCapacity(method, { ...options, devices, key, gamma }),
           })),
         ),
   );
@@ -77,16 +77,33 @@ const expertDrop: CapacityConfig = parseCapacityConfig({
   minSkipped: 1,
 });
 
-interface Combination extends CapacityGridOptions {
-  readonly key: CapacityKey;
+/** One method with one key and one factor. */
+export interface CapacityCombination {
+  /** γ, at least 0. */
   readonly gamma: number;
+  /** Which pairs stay. */
+  readonly key: CapacityKey;
+  /** Whose tokens share a cap. Default `rank`. */
+  readonly scope?: CapacityScope;
+  /** Devices that share the experts. */
   readonly devices: number;
+  /** `E`. */
+  readonly experts: number;
+  /** Experts of a token. */
+  readonly topK: number;
+  /** Weights of the pairs that stay. Default the router's. */
+  readonly weights?: CapacityWeightNorm;
 }
 
-function configOf(method: CapacityGridMethod, combination: Combination): CapacityConfig {
-  const { key, gamma, devices, scope = 'rank', experts, topK } = combination;
+/**
+ * The configuration of a method by its name here.
+ *
+ * @throws `configuration` listing every fault
+ */
+export function nameCapacity(method: CapacityGridMethod, combination: CapacityCombination): CapacityConfig {
+  const { key, gamma, devices, scope = 'rank', experts, topK, weights = 'router' } = combination;
   const placement = { devices };
-  const shared = { method: 'drop', gamma, key, scope, placement };
+  const shared = { method: 'drop', gamma, key, scope, placement, weights };
   const byMethod: { readonly [name in CapacityGridMethod]: object } = {
     token: shared,
     expanded: { ...shared, expand: { kind: 'local' } },

@@ -43,8 +43,6 @@ export interface EvaluateDocumentsOptions extends EvaluateOptions {
   readonly stride?: number | undefined;
   /** Of the draws for the standard error. Default 0. */
   readonly seed?: number;
-  /** Do not route what stands behind a document's end, so that it takes no expert's capacity. Default false. */
-  readonly skipPadding?: boolean;
   /** Told after each batch: share of the windows that are done. */
   readonly onProgress?: (share: number) => void;
 }

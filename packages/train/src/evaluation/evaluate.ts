@@ -33,6 +33,8 @@ export interface EvaluateOptions {
   readonly sequences?: number;
   /** About this many tokens, in windows spread evenly over all documents. Default all. */
   readonly maximumTokens?: number;
+  /** Do not route what stands behind a document's end, so that it takes no expert's capacity. Default false. */
+  readonly skipPadding?: boolean;
   /** Stops between two batches. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -49,16 +51,17 @@ export async function evaluate(
   shard: TokenShard,
   options: EvaluateOptions = {},
 ): Promise<EvaluationResult> {
-  const { length = 256, sequences = 8, maximumTokens, signal } = options;
+  const { length = 256, sequences = 8, maximumTokens, skipPadding = false, signal } = options;
   const rows = { length, rows: sequences, maximumTokens };
   const plan = planEvaluation(shard, rows);
   assertUsable(model, shard, plan.tokens);
   let nats = 0;
   for (const batch of evaluationRows(shard, plan, rows)) {
     throwIfAborted(signal, 'evaluation');
-    const { ids, targets } = batch;
+    const { ids, targets, mask } = batch;
+    const padding = skipPadding && mask.includes(0) ? { mask } : {};
     const { crossEntropy, count } = await runAsync(
-      model.loss({ ids, targets, batch: batch.rows }, { training: false, balance: [] }),
+      model.loss({ ids, targets, batch: batch.rows, ...padding }, { training: false, balance: [] }),
     );
     nats += crossEntropy * count;
     await nextTurn();

@@ -57,6 +57,7 @@ const decisiveKeys = [
   'earlyStop',
   'router',
   'expertKind',
+  'capacity',
 ] as const;
 
 /**
@@ -189,7 +190,11 @@ export async function loadCheckpoint(
 /** What decides the numbers of a run, as a checkpoint keeps it. */
 export function describeIdentity({ config, tokenizerHash, trainingTokens }: RunIdentity): string {
   // What is null is left out, so that checkpoints stay valid when a setting is invented.
-  const decisive = decisiveKeys.map((key) => [key, config[key] ?? undefined] as const);
+  const { train, evaluate } = config.capacity;
+  const isCapped = train !== null || evaluate !== null;
+  const decisive = decisiveKeys
+    .filter((key) => key !== 'capacity' || isCapped)
+    .map((key) => [key, config[key] ?? undefined] as const);
   return JSON.stringify({ ...Object.fromEntries(decisive), tokenizerHash, trainingTokens });
 }
 

@@ -27,6 +27,7 @@ import type { PrepareEvent } from './events.ts';
 import { assertInitialFolder, assertInitialTokenizer, createInitialModel } from './initial-model.ts';
 import { metricsFileName } from './metrics-file.ts';
 import { planTreatments } from './plan-treatments.ts';
+import { capRun } from './run-capacity.ts';
 import { loadCheckpoint } from './run-checkpoint.ts';
 import { assertFits } from './memory-plan.ts';
 import { freshProgress, planRun } from './run-plan.ts';
@@ -201,7 +202,12 @@ async function createSession(
   const ids = describeParameters(modelConfig, parts).map(({ id }) => id);
   const treatments = planTreatments(config.optimizer, ids);
   const executor = options.executor ?? plugins.executor;
-  const wiring = { ...parts, ...(executor === undefined ? {} : { executor: guardExecutor(executor) }) };
+  const aroundRouter = capRun(config.capacity, modelConfig);
+  const wiring = {
+    ...parts,
+    aroundRouter,
+    ...(executor === undefined ? {} : { executor: guardExecutor(executor) }),
+  };
   const chosen = options.balance?.map(guardLoss) ?? [
     ...chooseBalanceLosses(config),
     ...plugins.balance.map(guardLoss),

@@ -122,10 +122,23 @@ export const trainConfigDescriptions: { readonly [path: string]: string } = {
     "A router for every sparse layer, by name: built in or of `plugins`, with its own options beside it. Default: the model family's gate.",
   'router.name':
     'Of a router or router factory of `plugins`, or built in: `noisy-top-k`, `loss-free`, `relu`, …',
+  capacity: 'Cap the load of experts. Default: no cap.',
+  'capacity.train': 'Capacity factor of training steps; Switch took 1.25. null (default) drops nothing.',
+  'capacity.evaluate':
+    'Capacity factor of evaluations; Switch took 2. null (default) drops nothing. The saved model knows neither.',
+  'capacity.method':
+    'What to do with pairs over the cap: drop them (`token`, default), offer other experts first (`expanded`, `top-m`), cap each device (`device`), or choose again (`reroute`).',
+  'capacity.key':
+    'Which pairs stay: the highest score (default), the earliest tokens (`order`, as GShard and Switch do), the latest, or any.',
+  'capacity.scope': 'Whose tokens share a cap: the batch (default), the shard of a device, or a sequence.',
+  'capacity.devices':
+    'Devices that share experts and tokens in equal runs; it divides the number of experts. Default 1.',
+  'capacity.weights':
+    "Weights of the pairs that stay: the router's own (default), raw scores, or scores over the sum of the chosen or of the kept ones.",
   expertKind:
     "The kind of every expert by name, built in (`plain-relu`, `gated-gelu`, …) or of `plugins`. Default: the model family's.",
   output: 'Folder for metrics, checkpoints and the trained model; null (default) keeps nothing on disk.',
-  'model.model_type': 'Family: decides the gate and the tensor names.',
+  'model.model_type': 'Family: decides the gate and the tensor names. `qwen3` has no experts.',
   'model.vocab_size': 'V: entries of the vocabulary.',
   'model.hidden_size': 'D: width of the residual stream.',
   'model.intermediate_size': "Width of the dense layers' feed-forward; unused when every layer is sparse.",

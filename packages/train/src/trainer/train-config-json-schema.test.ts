@@ -58,6 +58,7 @@ function isBeyondSchema({ path, expectation }: Fault): boolean {
     path.startsWith('model.') ||
     expectation.includes('must be a regular expression') ||
     expectation.includes('must be at most model.max_position_embeddings') ||
+    expectation.includes('must divide model.num_experts') ||
     expectation.includes('must be left out') ||
     expectation.includes('must be one of adamw, sgd, muon') ||
     expectation.includes('must leave room')

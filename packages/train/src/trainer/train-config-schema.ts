@@ -127,6 +127,16 @@ const numerics = z.strictObject({
   maximumSkips: count.default(10),
 });
 
+const capacity = z.strictObject({
+  train: z.number().min(0).nullable().default(null),
+  evaluate: z.number().min(0).nullable().default(null),
+  method: z.enum(['token', 'expanded', 'top-m', 'device', 'reroute']).default('token'),
+  key: z.enum(['score', 'order', 'reverse', 'random']).default('score'),
+  scope: z.enum(['global', 'rank', 'sequence']).default('global'),
+  devices: count.default(1),
+  weights: z.enum(['router', 'none', 'primary', 'kept']).default('router'),
+});
+
 const engine = z.strictObject({
   name: z.enum(['auto', 'native', 'wasm', 'cpu']).default('auto'),
   threads: count.optional(),
@@ -156,6 +166,7 @@ const schema: z.ZodType<TrainConfig> = z.strictObject({
   executor: z.string().min(1).optional(),
   tensorboard: z.union([z.boolean(), path]).default(false),
   router: z.looseObject({ name: z.string().min(1) }).optional(),
+  capacity: capacity.prefault({}),
   expertKind: z.string().min(1).optional(),
   output: path.nullable().default(null),
 });

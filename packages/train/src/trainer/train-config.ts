@@ -8,6 +8,8 @@ import type { ModelConfig } from '@moebius/model';
 
 import type { TextSource } from '../data/text-source.ts';
 import { optimizerFaults } from './optimizer-settings.ts';
+import { capacityFaults } from './run-capacity.ts';
+import type { RunCapacityConfig } from './run-capacity.ts';
 import { trainConfigDefinition } from './train-config-schema.ts';
 
 /** Another text that is trained on beside the first, so that a fine-tuned model does not forget it. */
@@ -253,6 +255,8 @@ export interface TrainConfig {
   readonly tensorboard: boolean | string;
   /** A router for every sparse layer, by name: built in or of `plugins`, with its own options beside it. Default: the model family's gate. */
   readonly router?: RouterConfig | undefined;
+  /** Cap the load of experts. Default: no cap. */
+  readonly capacity: RunCapacityConfig;
   /** The kind of every expert by name, built in (`plain-relu`, `gated-gelu`, …) or of `plugins`. Default: the model family's. */
   readonly expertKind?: string | undefined;
   /** Folder for metrics, checkpoints and the trained model; null (default) keeps nothing on disk. */
@@ -361,7 +365,7 @@ function modelFaults(model: object): Fault[] {
 }
 
 function relationFaults(config: TrainConfig): Fault[] {
-  const faults: Fault[] = optimizerFaults(config);
+  const faults: Fault[] = [...optimizerFaults(config), ...capacityFaults(config)];
   const { batch: sizes, model } = config;
   const positions = typeof model === 'string' ? undefined : model['max_position_embeddings'];
   if (typeof positions === 'number' && positions < sizes.length) {

@@ -270,6 +270,7 @@ async function measure(
 ): Promise<EvaluateEvent> {
   const begun = options.clock.nowMs();
   const result = await evaluate(weights.model, dataset.heldOut, {
+    skipPadding: config.capacity.evaluate !== null,
     length: config.batch.length,
     sequences: config.batch.sequences,
     signal: options.signal,
