@@ -24,7 +24,7 @@ export interface StudiedSetting {
 /** One model. */
 export interface ModelStudy {
   readonly name: string;
-  readonly group: 'study' | 'reference';
+  readonly group: 'study' | 'milder' | 'reference';
   readonly experts: number;
   readonly topK: number;
   readonly layers: number;
@@ -57,16 +57,22 @@ export interface StudyGroup {
   between(left: string, right: string): DifferenceInterval | undefined;
 }
 
+const titles = {
+  study: '`study` as it is (balance loss 0.0001)',
+  milder: '`study`, balance loss 0.001',
+  reference: '`reference`',
+} as const;
+
 /** Groups of models that were measured. */
 export function groupModels(studies: readonly ModelStudy[]): StudyGroup[] {
   const groups: StudyGroup[] = [];
-  for (const kind of ['study', 'reference'] as const) {
+  for (const kind of ['study', 'milder', 'reference'] as const) {
     const models = studies.filter(({ group }) => group === kind);
     const [first] = models;
     if (first === undefined) continue;
     const { layers, experts, topK } = first;
     const count = models.length === 1 ? '1 model' : `mean of ${models.length} seeds`;
-    const title = `\`${kind}\`: ${layers} layers, ${experts} experts, ${topK} chosen (${count})`;
+    const title = `${titles[kind]}: ${layers} layers, ${experts} experts, ${topK} chosen (${count})`;
     groups.push({
       title,
       models,

@@ -2,7 +2,8 @@
  * @file What capacity costs: the shape of Table 1 of Capacity-Aware Inference (2503.05066) on models trained here. Four keys and four
  * methods over five capacity factors, with paired intervals, and each of the paper's claims held against them.
  *
- * Study models (weak balance loss, so that loads are skewed) are trained when they are not there, about three minutes each. The larger one
+ * Study models are trained when they are not there, three to five minutes each: the recipe as it is (its balance loss is so weak that
+ * experts die), and with ten times that loss (skewed, all alive). The larger one
  * is given: `npx moebius train --recipe reference` (about an hour), then `--model runs/reference/model`.
  *
  * `node --import tsx --conditions=@moebius/source benchmarks/src/capacity-study.ts --model runs/reference/model` (needs `npm run build`;
@@ -67,12 +68,12 @@ const cacheFolder = join(process.env['MOEBIUS_CACHE'] ?? join(process.env['HOME'
 const documents = await readTextSource({ corpus: 'sotu' }, { cacheFolder });
 const { heldOut } = splitDocuments(documents, { heldOutFraction: 0.1, seed: 0 });
 const studies: ModelStudy[] = [];
-for (const seed of seeds) {
-  const folder = join(out, `seed-${seed}`);
-  trainStudyModel(folder, seed);
-  studies.push(
-    await study({ name: `study ${seed}`, group: 'study', folder: join(folder, 'model') }, heldOut),
-  );
+for (const group of smoke ? (['study'] as const) : (['study', 'milder'] as const)) {
+  for (const seed of seeds) {
+    const folder = join(out, group === 'study' ? `seed-${seed}` : `milder-${seed}`);
+    trainStudyModel(folder, seed, group === 'study' ? [] : ['losses.loadBalance=0.001']);
+    studies.push(await study({ name: `${group} ${seed}`, group, folder: join(folder, 'model') }, heldOut));
+  }
 }
 for (const folder of flags.model) {
   studies.push(await study({ name: folder, group: 'reference', folder: resolve(folder) }, heldOut));
@@ -97,10 +98,10 @@ if (smoke) {
 }
 
 /** Trains a study model unless it is there. */
-function trainStudyModel(folder: string, seed: number): void {
+function trainStudyModel(folder: string, seed: number, changes: readonly string[]): void {
   if (existsSync(join(folder, 'model', 'config.json'))) return;
   const shape = smoke ? ['model.num_hidden_layers=1', 'model.hidden_size=48', 'model.head_dim=8'] : [];
-  const settings = ['data.heldOutFraction=0.1', 'checkpoint.everySteps=100000', ...shape];
+  const settings = ['data.heldOutFraction=0.1', 'checkpoint.everySteps=100000', ...changes, ...shape];
   const run = ['train', '--recipe', 'study', '--seed', String(seed), '--steps', smoke ? '3' : '1500'];
   const last = smoke ? ['--set', 'evaluation.finalTokens=256', '--batch', '2', '--sequence', '32'] : [];
   execFileSync(
@@ -133,7 +134,9 @@ async function study(
   const model = await loadModel(folder);
   const shard = packDocuments(text, await readTokenizer(folder));
   const { num_experts: experts, num_experts_per_tok: topK, num_hidden_layers: layers } = model.config;
-  const length = smoke ? 32 : Math.min(group === 'study' ? 128 : 256, model.config.max_position_embeddings);
+  const length = smoke
+    ? 32
+    : Math.min(group === 'reference' ? 256 : 128, model.config.max_position_embeddings);
   const rows = { length, sequences: smoke ? 4 : tokensOfBatch / length };
   const log = join(out, `${group}-${name.replaceAll(/[^a-z0-9]+/giu, '-')}-${tokens}.jsonl`);
   const wanted = settingsOf({ experts, topK });
@@ -157,7 +160,7 @@ async function study(
     (setting) => known.get(setting) ?? [],
   );
   const result = {
-    name: group === 'study' ? name : 'reference',
+    name: group === 'reference' ? 'reference' : name,
     group,
     experts,
     topK,

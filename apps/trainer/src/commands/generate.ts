@@ -2,6 +2,7 @@
 import { Argument, Option } from 'commander';
 import type { Command } from 'commander';
 
+import { capacityFactor } from '../capacity-flags.ts';
 import { addEngineFlags } from '../engine-flags.ts';
 import { collect, finiteNumber, numberFrom, positiveNumber, wholeNumber } from '../flags.ts';
 import { addModelFlags } from '../model-flags.ts';
@@ -16,7 +17,8 @@ back (also those of earlier sessions, unless --no-history), Ctrl-C ends a text, 
 
 With --json each text is one line: { "event": "text", "index", "prompt", "text", "tokens", "finished": "stop" or "length",
 "logprobs": [{ "token", "logprob" }] (with --logprobs), "seconds", "engine" }. Texts of a batch do not depend on each other:
-with temperature 0 each is what it would be alone.
+with temperature 0 each is what it would be alone. A --capacity for prompts (prefill) is of each prompt by itself; one for
+decode or both is of the batch, whose texts then compete for experts.
 
 Examples:
   $ moebius generate runs/demo                              asks for prompts
@@ -28,6 +30,7 @@ Examples:
   $ moebius generate runs/demo --prompt "We" --logprobs --json | jq .logprobs
   $ moebius generate runs/demo --prompts questions.txt --batch 16     one prompt a line
   $ moebius generate runs/demo --prompts - --json < prompts.jsonl     {"prompt": "We"} a line
+  $ moebius generate runs/demo --prompt "We" --capacity 1.25     drops what an expert has too much of
   $ moebius generate runs/mine --plugin ./my-router.js     a model whose router is a plug-in`;
 
 /** Adds `generate`. */
@@ -49,6 +52,12 @@ export function addGenerate(program: Command, start: Start): void {
     .option('--max-tokens <count>', 'tokens to make at most', wholeNumber(1), 120);
   addSamplingFlags(command)
     .option('--stop <text>', 'ends the text before it, may stand several times', collect)
+    .option('--capacity <factor>', 'cap every expert at so many times the mean load', capacityFactor)
+    .addOption(
+      new Option('--capacity-for <pass>', 'with --capacity: where it acts')
+        .choices(['prefill', 'decode', 'both'])
+        .default('prefill'),
+    )
     .option('--no-history', 'keep no prompts on disk, and show none of earlier sessions')
     .option('--logprobs', 'with --json: the log-probability of every token')
     .option('--seed <number>', 'the same seed gives the same text', wholeNumber(0), 0);

@@ -1,4 +1,7 @@
 /** @file `moebius generate`: continue texts with a trained model. */
+import { capModel } from '@moebius/model';
+import { capacityPolicy, parseCapacityConfig } from '@moebius/routing';
+
 import { continueTexts } from '../continue-text.ts';
 import type { MadeText, TextsRequest } from '../continue-text.ts';
 import type { EngineFlags } from '../engine-flags.ts';
@@ -24,6 +27,8 @@ export interface GenerateFlags extends EngineFlags, ModelFlags, SamplingFlags {
   readonly maxTokens: number;
   readonly stop?: readonly string[];
   readonly logprobs?: boolean;
+  readonly capacity?: number;
+  readonly capacityFor: 'prefill' | 'decode' | 'both';
   readonly seed: number;
 }
 
@@ -53,15 +58,28 @@ export async function generateText(
     logprobs: flags.logprobs === true,
     seed: flags.seed,
   };
-  const making: Making = { opened, settings, engineName: engine.name, context };
+  const capped = capOpened(opened, flags);
+  const making: Making = { opened: capped, settings, engineName: engine.name, context };
   try {
     const asks = prompts === undefined && terminal.isInteractive && host.stdin.isTTY === true;
     return asks
       ? await converse(making, flags.history)
       : await makeOnce(making, prompts ?? [''], flags.batch);
   } finally {
+    if (capped !== opened) capped.model.dispose();
     opened.model.dispose();
   }
+}
+
+/** A prompt is capped by itself; tokens that are decoded together share a cap. */
+function capOpened(
+  opened: LoadedModel,
+  { capacity: gamma, capacityFor: applyTo }: Pick<GenerateFlags, 'capacity' | 'capacityFor'>,
+): LoadedModel {
+  if (gamma === undefined) return opened;
+  const scope = applyTo === 'prefill' ? 'sequence' : 'global';
+  const policy = capacityPolicy(parseCapacityConfig({ method: 'drop', gamma, scope, applyTo }));
+  return { ...opened, model: capModel(opened.model, policy) };
 }
 
 /** All prompts, so many at once. */
