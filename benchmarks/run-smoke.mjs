@@ -5,6 +5,8 @@ const folder = new URL('.', import.meta.url);
 for (const name of [
   'fine-tune',
   'capacity-planning',
+  'capacity-study',
+  'capacity-wall-time',
   'data-pipeline',
   'kernels',
   'language-model',

@@ -8,7 +8,7 @@ import type { StudyGroup, StudyPlan } from './capacity-study-groups.ts';
 import { markdownTable } from './measure.ts';
 
 interface Judgement {
-  readonly verdict: 'confirmed' | 'not confirmed' | 'in part';
+  readonly verdict: 'confirmed' | 'not confirmed' | 'in part' | 'not testable here';
   readonly why: string;
 }
 
@@ -105,6 +105,13 @@ const claims: readonly Claim[] = [
     text: 'Token Drop beats Expert Drop (γ = 1.5), though Expert Drop removes fewest pairs',
     judge: (group) => {
       const [token, expert] = [group.find('token score 1.5'), group.find('expert-drop')];
+      if ((expert?.dropRatio ?? 0) < 0.01) {
+        const share = percent(expert?.dropRatio);
+        return {
+          verdict: 'not testable here',
+          why: `the experts that Expert Drop skips are idle: it drops ${share} of pairs`,
+        };
+      }
       const value = group.between('token score 1.5', 'expert-drop');
       const { verdict, why } = all([{ name: 'Expert Drop less Token Drop', value }], isAbove);
       return {

@@ -33,6 +33,16 @@ export function dropKeys(text: string): string[] {
   return splitList(text).map((entry) => known(entry, keyNames));
 }
 
+/** One key. */
+export function dropKey(text: string): string {
+  return known(text, keyNames);
+}
+
+/** One method. */
+export function capacityMethodName(text: string): string {
+  return known(text, methodNames);
+}
+
 /** Methods between commas. */
 export function capacityMethodNames(text: string): string[] {
   return splitList(text).map((entry) => known(entry, methodNames));

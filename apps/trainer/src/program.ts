@@ -12,6 +12,7 @@ import { addGenerate } from './commands/generate.ts';
 import { addInspect } from './commands/inspect.ts';
 import { addPlot } from './commands/plot.ts';
 import { addTokenizer } from './commands/tokenizer.ts';
+import { addTrace } from './commands/trace.ts';
 import { addTrain } from './commands/train.ts';
 import { addUpcycle } from './commands/upcycle.ts';
 import { exitCodeHelp, exitCodes } from './exit-codes.ts';
@@ -93,6 +94,7 @@ export function createProgram(host: Pick<Host, 'stdout' | 'stderr'>, version: st
   addEval(program, start);
   addGenerate(program, start);
   addInspect(program, start);
+  addTrace(program, start);
   addPlot(program, start);
   addUpcycle(program, start);
   addExperts(program, start);

@@ -1,7 +1,8 @@
 /** @file What the command tells about a trained model: measured by document, its routers on a text, texts in batches. */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
+import { traceFromLines } from '@moebius/routing/metrics';
 import { beforeAll, describe, expect, it } from 'vitest';
 
 import { makeProject, parseEvents } from './built-cli.ts';
@@ -251,5 +252,80 @@ describe('generate --prompts', () => {
       expect(error).toContain(message);
       expect(status).toBe(expected);
     }
+  });
+});
+
+describe('trace', () => {
+  it('writes what every router decided, and draws it before and after a capacity', async () => {
+    const capped = ['--capacity', '0.5', '--out', 'trace.jsonl', '--svg', 'pictures'];
+    const shown = await run(
+      'trace',
+      'runs/seed-0',
+      'texts',
+      ...capped,
+      '--max-tokens',
+      '64',
+      '--sequence',
+      '32',
+      '--json',
+    );
+    expect(shown.status).toBe(0);
+    const [told] = named(shown, 'trace');
+    const layers = told?.['layers'] as { layer: number; load: number[]; before: number[]; dropped: number }[];
+    expect(told).toMatchObject({ model: 'runs/seed-0', capacity: 'token score 0.5', tokens: 64 });
+    const trace = traceFromLines(readFileSync(join(cwd, 'trace.jsonl'), 'utf8').split('\n'));
+    expect(trace.about).toEqual({ model: 'runs/seed-0', text: 'texts', capacity: 'token score 0.5' });
+    expect(trace.passes).toHaveLength(1);
+    expect(trace.passes[0]?.ids).toHaveLength(64);
+    for (const [at, { layer, plan }] of (trace.passes[0]?.layers ?? []).entries()) {
+      expect(layers[at]).toMatchObject({ layer, load: [...plan.stats.load] });
+      expect(Math.max(...plan.stats.load)).toBeLessThan(Math.max(...(layers[at]?.before ?? [])));
+      const picture = readFileSync(join(cwd, 'pictures', `layer-${layer}.svg`), 'utf8');
+      expect(picture).toMatch(/^<svg [^]*runs\/seed-0, layer \d/);
+    }
+    expect(layers.length).toBeGreaterThan(0);
+  });
+  it('without a capacity draws the loads as they are, and writes nothing', async () => {
+    const { status, out } = await run('trace', 'runs/seed-0', 'texts', '--max-tokens', '20');
+    expect(status).toBe(0);
+    expect(out).toMatch(/^layer 0 {2}busiest expert \d\.\d\d x mean$/m);
+    expect(out).toMatch(/^0 █* *\d+$/m);
+  });
+  it('says what it cannot do', async () => {
+    const errorOf = async (...flags: string[]): Promise<string> =>
+      (await run('trace', 'runs/seed-0', 'texts', ...flags)).error.replace(/^engine.*\n/m, '');
+    expect(await errorOf('--out', 'trace.json')).toBe(
+      'error: --out: must end with .jsonl, got "trace.json" (a trace is JSON Lines)\n',
+    );
+    expect(await errorOf('--drop', 'order')).toBe(
+      'error: capacity: must be a valid configuration, got 1 fault:\n  gammas: must name a capacity factor, got none (for example 2, 1.5, 1)\n',
+    );
+    expect(await errorOf('--capacity', '2,1')).toContain('Must be one capacity factor.');
+  });
+});
+
+describe('generate --capacity', () => {
+  it('with no cap, or one that nothing exceeds, is the model as it is; with nothing left, another', async () => {
+    const surenessOf = async (...flags: string[]): Promise<number> => {
+      const fixed = ['--prompt', 'Fellow citizens of the Senate', '--temperature', '0', '--max-tokens', '3'];
+      const shown = await run('generate', 'runs/seed-0', ...fixed, '--logprobs', ...flags, '--json');
+      const tokens = named(shown, 'text')[0]?.['logprobs'] as { logprob: number }[];
+      return tokens.reduce((sum, { logprob }) => sum + logprob, 0);
+    };
+    const plain = await surenessOf();
+    expect(await surenessOf('--capacity', 'inf')).toBeCloseTo(plain, 4);
+    expect(await surenessOf('--capacity', '100', '--capacity-for', 'both')).toBeCloseTo(plain, 4);
+    // One token never exceeds a cap, which is at least one pair.
+    expect(await surenessOf('--capacity', '0.25', '--capacity-for', 'decode')).toBeCloseTo(plain, 4);
+    expect(Math.abs((await surenessOf('--capacity', '0', '--capacity-for', 'both')) - plain)).toBeGreaterThan(
+      1e-3,
+    );
+    expect(Math.abs((await surenessOf('--capacity', '0.25')) - plain)).toBeGreaterThan(1e-3);
+  });
+  it('refuses a factor that is none', async () => {
+    const { error } = await run('generate', 'runs/seed-0', '--prompt', 'We', '--capacity', '-1');
+    expect(error).toContain(
+      "option '--capacity <factor>' argument '-1' is invalid. Must be capacity factors of at least 0",
+    );
   });
 });

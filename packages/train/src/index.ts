@@ -55,6 +55,8 @@ export type {
   MeasureRoutingOptions,
   RoutingReport,
 } from './evaluation/measure-routing.ts';
+export { traceRoutes } from './evaluation/trace-routes.ts';
+export type { TraceRoutesOptions } from './evaluation/trace-routes.ts';
 export { computeBaselines, countShard, kneserNeyBits } from './evaluation/baselines.ts';
 export type { Baselines } from './evaluation/baselines.ts';
 export { createBigramCounts } from './evaluation/bigram-counts.ts';
