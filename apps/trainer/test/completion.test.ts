@@ -41,7 +41,7 @@ function ask(shell: string, parameters: readonly string[], env: NodeJS.ProcessEn
 
 /** Words before the cursor, the last one being completed, and what must be offered. */
 const cases: readonly { readonly words: readonly string[]; readonly offered: readonly string[] }[] = [
-  { words: ['tr'], offered: ['train'] },
+  { words: ['trai'], offered: ['train'] },
   { words: ['tokenizer', 'd'], offered: ['decode'] },
   { words: ['config', ''], offered: ['print', 'schema', 'validate'] },
   { words: ['train', '--rec'], offered: ['--recipe'] },

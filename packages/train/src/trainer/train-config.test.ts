@@ -78,7 +78,7 @@ describe('parseTrainConfig', () => {
   it('describes itself as JSON Schema', () => {
     expect(trainConfigDefinition.toJsonSchema()).toMatchObject({
       type: 'object',
-      required: ['model', 'duration'],
+      required: ['duration'],
     });
   });
 });

@@ -377,12 +377,9 @@ function relationFaults(config: TrainConfig): Fault[] {
     });
   }
   if (config.earlyStop !== null && config.evaluation.everySteps === null) {
-    faults.push({
-      path: 'earlyStop',
-      expectation: 'must have evaluations to stop by (evaluation.everySteps)',
-      got: 'evaluation.everySteps null',
-      remedy: 'set evaluation.everySteps, or earlyStop to null',
-    });
+    const expectation = 'must have evaluations to stop by (evaluation.everySteps)';
+    const remedy = 'set evaluation.everySteps, or earlyStop to null';
+    faults.push({ path: 'earlyStop', expectation, got: 'evaluation.everySteps null', remedy });
   }
   if (config.schedule.kind === 'wsd' && config.schedule.warmupFraction + config.schedule.decayFraction > 1) {
     faults.push({
