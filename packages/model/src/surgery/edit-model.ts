@@ -21,7 +21,7 @@ import { describeBuffers, describeTensors, type ParameterDescription } from '../
 import { familyOf } from '../family.ts';
 import { initialData } from '../initialise-parameters.ts';
 import { type ModelParts, type PartsChoice, resolveParts } from '../model-parts.ts';
-import { dataOf, expertPartIds, expertParts, readExpert } from './layer-experts.ts';
+import { dataOf, expertParts, readExpert } from './layer-experts.ts';
 import type { ModelValues } from './model-values.ts';
 import { operate, rememberLast, type Surgery, type TensorPlan } from './operate.ts';
 
@@ -278,7 +278,10 @@ function createPlanner(
     const kind = parts.experts[layer]?.[expert];
     if (edit === undefined || kind === undefined) return null;
     if (from < 0) return { fate: 'fresh', from: [], make: () => initialData(description, config, rng) };
-    const source = expertPartIds(before.config, kind, { layer, expert: from })[part] ?? id;
+    const source = familyOf(config).names.expertPart(layer, from, part);
+    const isBase = !(part in kind.parts);
+    if (edit.added[expert] === 1 && isBase)
+      return { fate: 'copied', from: [source], make: () => before.read(source) };
     if (edit.added[expert] === 1) {
       return {
         fate: 'copied',

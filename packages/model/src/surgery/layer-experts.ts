@@ -14,7 +14,7 @@ export interface ExpertPart {
   readonly part: string;
 }
 
-/** The expert parts of a model by the names of their tensors. */
+/** The expert parts of a model by the names of their tensors; a frozen base that each expert has for itself is among them. */
 export function expertParts(
   config: ModelConfig,
   kinds: readonly (readonly ExpertKind[])[],
@@ -23,8 +23,11 @@ export function expertParts(
   const found = new Map<string, ExpertPart>();
   for (const [layer, list] of kinds.entries()) {
     for (const [expert, kind] of list.entries()) {
-      for (const part of Object.keys(kind.parts))
+      const { base } = kind;
+      const own = base?.scope === 'expert' ? Object.keys(base.kind.parts) : [];
+      for (const part of [...Object.keys(kind.parts), ...own]) {
         found.set(names.expertPart(layer, expert, part), { layer, expert, part });
+      }
     }
   }
   return found;

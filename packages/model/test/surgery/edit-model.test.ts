@@ -1,5 +1,6 @@
 import { createRng, runSync } from '@moebius/core';
 import { topKRouter } from '@moebius/routing';
+import { loraExpert } from '@moebius/routing/experts';
 import { disposeTree } from '@moebius/tensor';
 import { expectNoTensorLeak } from '@moebius/tensor/testing';
 import fc from 'fast-check';
@@ -148,6 +149,30 @@ describe('adding and removing experts of a model', () => {
       'moebius.routers[0].name: must name a router that is given (none) or built in, got "angle"',
     );
   });
+
+  it.each(['layer', 'expert'] as const)(
+    'takes the frozen base of LoRA experts along, one of the %s',
+    (scope) => {
+      const choice = { experts: loraExpert({ rank: 2, alpha: 4, scope }) };
+      const config = tinyConfig();
+      const values = takeValues(
+        createModel({ config, parameters: initialiseParameters(config, createRng(7), choice), ...choice }),
+      );
+      const edit = editModelExperts(values, { remove: [1], add: [{ copyOf: 3 }], noise: 0.1 });
+      const parts = edit.report.tensors.filter(({ id }) => id.startsWith('model.layers.0.mlp.experts.1.'));
+      expect(parts.length).toBeGreaterThan(scope === 'layer' ? 3 : 6);
+      for (const { id, fate, from } of parts) {
+        expect([fate, from]).toEqual(['renamed', [id.replace('experts.1.', 'experts.2.')]]);
+        expect(edit.values.read(id)).toEqual(values.read(from[0]!));
+      }
+      const base =
+        scope === 'layer'
+          ? 'model.layers.0.mlp.gate_proj.weight'
+          : 'model.layers.0.mlp.experts.3.gate_proj.weight';
+      expect(edit.values.read(base)).toEqual(values.read(base));
+      expect(logitsOfValues(edit.values)).toHaveLength(12 * 19);
+    },
+  );
 
   it('edits the selection bias with its experts', () => {
     const config = tinyConfig();
