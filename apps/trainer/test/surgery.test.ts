@@ -92,6 +92,32 @@ describe('moebius upcycle', () => {
     expect(await bitsPerByte('runs/on')).toBeLessThan(before - 0.1);
   }, 120_000);
 
+  it('T2: cuts a layer up by which neurons are active together on a text, and computes the same with all experts on', async () => {
+    const flags = [
+      '--experts',
+      '4',
+      '--top-k',
+      '4',
+      '--mode',
+      'split',
+      '--split',
+      'co-activation',
+      '--router',
+      'zero',
+    ];
+    const none = await run('upcycle', 'runs/dense', '--out', 'parts', ...flags);
+    expect([none.status, none.error]).toEqual([
+      2,
+      expect.stringContaining(
+        '--split co-activation: must have a --text on which neurons are watched, got none',
+      ),
+    ]);
+    const shown = await run('upcycle', 'runs/dense', '--out', 'parts', ...flags, '--text', 'texts', '--json');
+    expect([shown.status, shown.error]).toEqual([0, '']);
+    expect(named(shown, 'upcycle')).toMatchObject([{ isExact: true, tensors: { cut: 24 } }]);
+    expect(await bitsPerByte('parts')).toBeCloseTo(await bitsPerByte('runs/dense'), 5);
+  }, 60_000);
+
   it('tells people what was done, and programs where each tensor comes from', async () => {
     const { out, error, status } = await run(
       'upcycle',

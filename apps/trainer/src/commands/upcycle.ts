@@ -2,8 +2,10 @@
 import { Option } from 'commander';
 import type { Command } from 'commander';
 
+import { addEngineFlags } from '../engine-flags.ts';
 import { numberFrom, wholeNumber } from '../flags.ts';
 import { layerChoice } from '../layer-list.ts';
+import { addModelFlags } from '../model-flags.ts';
 import { addOutputFlags } from '../output-flags.ts';
 import type { Start } from '../program.ts';
 import type { UpcycleFlags } from '../work/upcycle.ts';
@@ -14,6 +16,7 @@ Examples:
   $ moebius upcycle runs/dense --out runs/sparse --experts 8 --top-k 2 --noise 0.02 --layers every:2
   $ moebius upcycle runs/dense --out fine --experts 32 --top-k 8 --mode granular --shards 4
   $ moebius upcycle runs/dense --out parts --experts 8 --top-k 2 --mode split --split cluster --router mean-key --json
+  $ moebius upcycle runs/dense --out parts --experts 8 --top-k 8 --mode split --split co-activation --text sotu
   $ moebius train --init-from ./sparse --data ./my-texts   goes on from there
 
 Modes:
@@ -43,7 +46,7 @@ export function addUpcycle(program: Command, start: Start): void {
     .option('--shards <count>', 'with granular: experts that a copy is cut into', wholeNumber(1))
     .addOption(
       new Option('--split <way>', 'which neurons come together in an expert')
-        .choices(['order', 'random', 'cluster'])
+        .choices(['order', 'random', 'cluster', 'co-activation'])
         .default('order'),
     )
     .option(
@@ -64,8 +67,11 @@ export function addUpcycle(program: Command, start: Start): void {
         .default('output'),
     )
     .option('--no-renormalise', 'gates that do not divide their weights by their sum')
+    .option('--text <source>', 'with co-activation: the text on which neurons are watched')
+    .option('--field <name>', 'field of .jsonl lines that holds the text')
+    .option('--max-tokens <count>', 'about so many tokens of it', wholeNumber(1), 8_192)
     .option('--seed <number>', 'of routers, random splits and noise', wholeNumber(0), 0);
-  addOutputFlags(command)
+  addEngineFlags(addModelFlags(addOutputFlags(command)))
     .addHelpText('after', help)
     .action((path: string, flags: Omit<UpcycleFlags, 'path'>) =>
       start(async () => (await import('../work/upcycle.ts')).upcycle)({ ...flags, path }),
