@@ -9,7 +9,7 @@
  */
 import { z } from '@moebius/core';
 
-/** See {@link poolingFields}. */
+/** Over which tokens a product of counts and probabilities is formed. */
 export interface PoolingOptions {
   /** Where the product is formed. Default `per-layer`. */
   readonly pooling?: 'pooled' | 'per-layer' | 'per-sequence' | undefined;
@@ -17,7 +17,7 @@ export interface PoolingOptions {
   readonly sequenceTokens?: number | undefined;
 }
 
-/** The two settings in a schema. */
+/** The settings of {@link PoolingOptions} in a schema. */
 export const poolingFields: {
   readonly pooling: z.ZodOptional<
     z.ZodEnum<{ pooled: 'pooled'; 'per-layer': 'per-layer'; 'per-sequence': 'per-sequence' }>

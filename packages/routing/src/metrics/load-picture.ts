@@ -1,7 +1,7 @@
 /**
  * @file Loads before and after a capacity policy, as lines of plain text and as SVG, from a plan alone.
  *
- * An expert's bar has what it kept of the dropless plan, what was dropped from it and what was added to it. Pictures are functions of the plan:
+ * An expert's bar has what it kept of the dropless plan, what was added to it, and above its load what was dropped. Pictures are functions of the plan:
  * the same plan gives the same bytes.
  *
  * Letters: `E` experts.
@@ -70,11 +70,11 @@ export function drawLoadText(plan: DispatchPlan, options: LoadTextOptions = {}):
   const lines = bars.map(({ expert, kept, dropped, added }, at) => {
     const name = String(expert).padStart(digits);
     if (room < 4) return `${name} ${numbers[at]}`.slice(0, Math.floor(width));
-    const edges = [kept, kept + dropped, kept + dropped + added].map((end) =>
+    const edges = [kept, kept + added, kept + added + dropped].map((end) =>
       Math.round((end * room) / longest),
     );
     const [first = 0, second = 0, third = 0] = edges;
-    const bar = full.repeat(first) + hollow.repeat(second - first) + new_.repeat(third - second);
+    const bar = full.repeat(first) + new_.repeat(second - first) + hollow.repeat(third - second);
     return `${name} ${bar.padEnd(room)} ${numbers[at]}`.trimEnd();
   });
   return `${lines.join('\n')}\n`;
@@ -157,7 +157,7 @@ function capOf({ stats }: DispatchPlan, tallest: number): number | null {
 }
 
 function legend(): string[] {
-  const names = { kept: 'kept', dropped: 'dropped', added: 'added' } as const;
+  const names = { kept: 'kept', added: 'added', dropped: 'dropped' } as const;
   return Object.entries(names).flatMap(([part, name], at) => {
     const x = margin.left + 72 * at;
     return [
@@ -174,7 +174,7 @@ function paint(part: keyof typeof colours): string {
 function drawBar({ expert, kept, dropped, added }: LoadBar, { column, perPair, base }: Scale): string[] {
   const x = margin.left + (expert + 0.1) * column;
   let below = 0;
-  return Object.entries({ kept, dropped, added }).flatMap(([part, count]) => {
+  return Object.entries({ kept, added, dropped }).flatMap(([part, count]) => {
     if (count === 0) return [];
     below += count;
     const y = base - below * perPair;

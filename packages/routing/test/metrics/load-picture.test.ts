@@ -46,6 +46,18 @@ describe('the picture in text', () => {
     expect(added).toMatch(/^1 ▓+ +0 \+\d$/m);
   });
 
+  it('stands what was dropped above the load, where something was added too', () => {
+    const scores = Float32Array.from({ length: 64 * 8 }, (_, i) => ((i * i) % 11) / 11 + 2 / (1 + (i % 8)));
+    const config = { method: 'drop', gamma: 1.25, expand: { kind: 'local' }, placement: { devices: 2 } };
+    const policy = capacityPolicy(parseCapacityConfig(config));
+    const plan = planCapacity(scores, { experts: 8, topK: 2, policy });
+    const both = drawLoadText(plan, { width: 90 })
+      .split('\n')
+      .filter((line) => / -\d+ \+\d+$/.test(line));
+    expect(both.length).toBeGreaterThan(0);
+    for (const line of both) expect(line).toMatch(/^\d █*▓+░+ /);
+  });
+
   it('never has a line wider than asked, nor a control character, and is the same twice', () => {
     fc.assert(
       fc.property(
