@@ -34,6 +34,8 @@ export interface ForwardPass {
   readonly ids: Int32Array;
   /** Uint8Array `[T]`, 0 for padding that is not routed; absent: all tokens are. */
   readonly mask?: Uint8Array;
+  /** Int32Array `[T]`, domain of each token, where the caller knows it; never written. */
+  readonly domain?: Int32Array;
   /** What the pass is for: routers draw random numbers in `train` only. */
   readonly phase: RouterPhase;
   /** Training step, for schedules of routers. */

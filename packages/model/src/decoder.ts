@@ -48,6 +48,8 @@ export interface TokenBatch {
   readonly batch?: number;
   /** Uint8Array `[T]`: 0 for padding, which is not routed and not in the balance losses. Only read. */
   readonly mask?: Uint8Array;
+  /** Int32Array `[T]`, domain, task or language of each token, for routers that go by it. Only read. */
+  readonly domain?: Int32Array;
 }
 
 /** Sequences with their next tokens. */
@@ -349,9 +351,10 @@ interface ForwardScope {
 function* runForward(input: TokenBatch, options: ForwardOptions, scope: ForwardScope): Task<TrunkOutput> {
   const { ids, batch = cacheBatch(options.cache) } = input;
   const { training = false, cache = null, observe = () => undefined, rng, step } = options;
-  const { mask } = input;
+  const { mask, domain } = input;
   if (training && cache !== null) throw trainingWithCache();
   if (mask !== undefined) assertCount(mask.length, ids.length, 'mask length');
+  if (domain !== undefined) assertCount(domain.length, ids.length, 'domain length');
   const phase = options.phase ?? phaseOf(ids.length, { training, cache, batch });
   const lengths = cache === null ? new Int32Array(batch) : cache.lengths(0);
   const { positions, end } = planPositions(ids.length, lengths, scope.trunk.config);
@@ -364,6 +367,7 @@ function* runForward(input: TokenBatch, options: ForwardOptions, scope: ForwardS
       ...(rng === undefined ? {} : { rng }),
       ...(step === undefined ? {} : { step }),
       ...(mask === undefined ? {} : { mask }),
+      ...(domain === undefined ? {} : { domain }),
     };
     return yield* trunkForward(ids, scope.trunk, { ...shared, ...asked, training, cache, observe });
   } finally {

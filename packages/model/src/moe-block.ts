@@ -149,7 +149,7 @@ function observationOf(
 }
 
 function routerOptions(input: MoeInput, layer: MoeLayer, pass: ForwardPass): RouterOptions {
-  const { rng, mask, step } = pass;
+  const { rng, mask, step, domain } = pass;
   const { taps } = input;
   return {
     layer: layer.layer,
@@ -161,6 +161,7 @@ function routerOptions(input: MoeInput, layer: MoeLayer, pass: ForwardPass): Rou
     ...(rng === undefined ? {} : { rng: rng.fork(layer.layer) }),
     ...(step === undefined ? {} : { step }),
     ...(mask === undefined ? {} : { mask }),
+    ...(domain === undefined ? {} : { domain }),
     ...(taps === undefined ? {} : { taps }),
   };
 }
