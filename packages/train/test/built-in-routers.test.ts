@@ -62,6 +62,34 @@ describe('a run with a built-in router by name', () => {
     });
   }
 
+  it('steers a ReLU router from both sides, with the sparsity loss', async () => {
+    const output = place.freshOutput();
+    const events = await runToEnd(
+      smallConfig(place, {
+        ...parts({ name: 'relu', topK: 1, lambda: 1e-5 }, output),
+        losses: { balance: { sparsity: 1 } },
+        duration: { steps: 120 },
+      }),
+      smallOptions(place),
+    );
+    // 4 experts and 128 tokens a step; 1 expert for each is a share of 0.25.
+    const shares = stepsOf(events).map(
+      ({ routing }) =>
+        routing.flatMap(({ load }) => load).reduce((sum, pairs) => sum + pairs, 0) /
+        (routing.length * 4 * 128),
+    );
+    const mean = (values: readonly number[]): number =>
+      values.reduce((sum, one) => sum + one, 0) / values.length;
+    const densest = Math.max(...shares);
+    const sparsest = Math.min(...shares);
+    // While λ is small tokens take most experts; it grows until they take too few, then falls and lets them come back.
+    expect(densest).toBeGreaterThan(0.6);
+    expect(sparsest).toBeLessThan(0.1);
+    expect(shares.indexOf(densest)).toBeLessThan(shares.indexOf(sparsest));
+    expect(mean(shares.slice(-20))).toBeGreaterThan(sparsest + 0.05);
+    expect(mean(shares.slice(-20))).toBeLessThan(0.3);
+  });
+
   it('is told what an option must be before anything is trained', async () => {
     const config = smallConfig(place, parts({ name: 'relu', lambda: -1 }, place.freshOutput()));
     await expect(runToEnd(config, smallOptions(place))).rejects.toThrow(
