@@ -37,8 +37,8 @@ export interface GateObservation {
   readonly buffers?: RouterBuffers;
   /** The router's trained tensors, where they are known. */
   readonly parameters?: RouterParameters;
-  /** Int32Array `[T]`: task or domain of each token, where it is known. */
-  readonly groups?: Int32Array;
+  /** Int32Array `[T]`: domain, task or language of each token, as routers are told it, where it is known. */
+  readonly domain?: Int32Array;
 }
 
 /** What a loss may need for its gradient beside the reduced counts. */

@@ -25,7 +25,7 @@ import type { BalanceLoss, GateObservation } from '../balance-loss.ts';
 export interface LocalizedBalanceOptions {
   /** `[E]`: group of each expert. */
   readonly expertGroups: readonly number[];
-  /** Tokens of a sample `S`: its group is that of its first token (`observation.groups`). */
+  /** Tokens of a sample `S`: its group is that of its first token (`observation.domain`). */
   readonly sequenceTokens: number;
   /** δ in [0, 1). Default 0.1. */
   readonly delta?: number | undefined;
@@ -91,16 +91,16 @@ function weighted(observation: GateObservation, agreement: Float32Array, sequenc
 
 /** Float32Array `[B, E]`: 1 ± δ, 0 for samples without a token; and how many entries count. */
 function agreementOf(
-  { plan, mask, groups }: GateObservation,
+  { plan, mask, domain }: GateObservation,
   { expertGroups, sequenceTokens, delta }: Settings,
 ): { readonly agreement: Float32Array; readonly entries: number } {
   const { tokens, experts } = plan;
-  if (groups === undefined)
+  if (domain === undefined)
     throw refuse(
-      'observation.groups',
+      'observation.domain',
       'must be given, one a token',
       'none',
-      'tell the model which group a token is of',
+      'tell the layer which domain a token is of',
     );
   if (expertGroups.length !== experts)
     throw refuse(
@@ -120,7 +120,7 @@ function agreementOf(
   const agreement = new Float32Array(tokens_B.length * experts);
   for (const [b, counted] of tokens_B.entries()) {
     if (counted === 0) continue;
-    const group = groups[b * sequenceTokens];
+    const group = domain[b * sequenceTokens];
     agreement.set(
       expertGroups.map((own) => (own === group ? 1 + delta : 1 - delta)),
       b * experts,

@@ -59,7 +59,7 @@ interface Layer {
  *
  * Statistics add up over micro-batches; masked tokens count for nothing; no tokens are worth 0; the gradient is that of the value
  * over two layers, by the logits and by the router's matrix `weight`, and proportional to `scale`; a loss that does not say that it needs the
- * sums or the parameters gets none; nothing is leaked or written; two runs give equal bytes. Tokens have groups 0 and 1.
+ * sums or the parameters gets none; nothing is leaked or written; two runs give equal bytes. Tokens have domains 0 and 1.
  *
  * @param loss - the loss
  * @param options - `describe` and `it` of the test runner
@@ -193,7 +193,7 @@ function observe<T>(
     scores,
     mask: layer.mask,
     buffers: layer.buffers,
-    groups: Int32Array.from(layer.mask, (_, t) => Math.floor(t / 4) % 2),
+    domain: Int32Array.from(layer.mask, (_, t) => Math.floor(t / 4) % 2),
     ...(loss.needs?.includes('parameters') === true ? { parameters: { weight } } : {}),
   });
   disposeTree([logits, scores, weight]);

@@ -60,13 +60,13 @@ describe('what is asked for wrongly', () => {
     ],
     [
       () => valueOf(createLoss('localized-balance', { expertGroups: [0], sequenceTokens: 2 }), two),
-      'observation.groups: must be given, one a token, got none (tell the model which group a token is of)',
+      'observation.domain: must be given, one a token, got none (tell the layer which domain a token is of)',
     ],
     [
       () =>
         valueOf(createLoss('localized-balance', { expertGroups: [0], sequenceTokens: 2 }), {
           ...two,
-          groups: Int32Array.of(0, 0),
+          domain: Int32Array.of(0, 0),
         }),
       'localizedBalanceLoss.expertGroups: must have 4 entries, one an expert, got 1 (name the group of each)',
     ],
