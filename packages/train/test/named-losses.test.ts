@@ -69,6 +69,21 @@ describe('losses by name', () => {
     expect(strong).toBeLessThan(0.8 * without);
   });
 
+  it('reach the ReLU gate: its own coefficient makes the sparsity loss bite', async () => {
+    const run = (lambda: number): Promise<StepEvent[]> =>
+      train({
+        router: { name: 'relu', topK: 1, lambda, rate: 1.0001 },
+        losses: { loadBalance: 0, gateZ: 0, balance: { sparsity: 1 } },
+        duration: { steps: 12 },
+      });
+    const pairs = (steps: readonly StepEvent[]): number =>
+      (steps.at(-1)?.routing ?? []).flatMap(({ load }) => [...load]).reduce((sum, count) => sum + count, 0);
+    const [weak, strong] = [await run(1e-8), await run(10)];
+    expect(weak[0]?.aux['sparsity']).toBeLessThan(1e-7);
+    expect(strong[0]?.aux['sparsity']).toBeGreaterThan(1e-3);
+    expect(pairs(strong)).toBeLessThan(0.8 * pairs(weak));
+  });
+
   it('are refused in words', async () => {
     const load = (losses: object): Promise<unknown> =>
       loadRunPlugins(parseTrainConfig({ ...smallConfig(place), losses }), { from: place.folder });
