@@ -14,6 +14,7 @@ export function describeStudy(studies: readonly ModelStudy[], plan: StudyPlan): 
     `Loss under a capacity less the loss of the same model without one, in 1/1000 nat per token on ${tokens} held-out tokens of 23 documents (batches of 2,048, padding not routed), with the middle 95 % of 1,000 paired draws of documents. Lower is better, 0 is no harm. Every method caps on ${devices} devices of equal runs of tokens and experts (scope \`rank\`, ceiling, the router’s own weights); nothing is trained again.`,
     ...groups.flatMap((group) => describeGroup(group, plan)),
     '## Claims of the paper',
+    'A comparison is held to the paired 95 % interval: *better* must lie wholly on its side; *at least as good*, *no better* and *does not help* hold unless the interval lies wholly on the other. Intervals say how other documents would vary for these very models, not how other models would.',
     judgeClaims(groups, plan),
   ].join('\n\n');
 }
