@@ -36,6 +36,7 @@ import {
 import { defaultGeneration, type GenerationConfig } from './generation-config.ts';
 import { describeParts, type ModelParts, type PartsChoice, resolveParts } from './model-parts.ts';
 import { createRotaryHolder, planPositions, type RotaryHolder } from './rotary-holder.ts';
+import { phaseOf } from './pass-phase.ts';
 import { createRouterState, type RouterState } from './router-state.ts';
 import { expertIds, readParts } from './sparse-names.ts';
 import { type Trunk, trunkForward, type TrunkOutput } from './trunk.ts';
@@ -373,15 +374,6 @@ function* runForward(input: TokenBatch, options: ForwardOptions, scope: ForwardS
   } finally {
     disposeTree([positions_T, table]);
   }
-}
-
-function phaseOf(
-  tokens: number,
-  pass: { readonly training: boolean; readonly cache: KvCache | null; readonly batch: number },
-): RouterPhase {
-  if (pass.training) return 'train';
-  if (pass.cache === null) return 'evaluate';
-  return tokens > pass.batch ? 'prefill' : 'decode';
 }
 
 function cacheBatch(cache: KvCache | undefined): number {
