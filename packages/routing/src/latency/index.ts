@@ -1,4 +1,3 @@
-/** @file `@moebius/routing/latency`: how long a layer takes on several devices, from its plan and measured expert times. */
 export { expertSeconds, parseExpertTimes } from './expert-times.ts';
 export type { ExpertTimes } from './expert-times.ts';
 export { createLatencyModel } from './latency-model.ts';
