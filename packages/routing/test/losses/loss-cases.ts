@@ -32,7 +32,7 @@ export const lossCases: readonly LossCase[] = [
   { name: 'importance', everywhere: true },
   { name: 'importance', options: { pooling: 'pooled', deviation: 'sample', of: 'chosen' } },
   { name: 'importance', options: { of: 'renormalised' } },
-  { name: 'load-estimate', options: { noise: 1 }, everywhere: true },
+  { name: 'load-estimate', options: { noise: 0.5 }, everywhere: true },
   {
     name: 'load-estimate',
     options: { noise: 0.5, form: 'shazeer', deviation: 'sample', pooling: 'pooled' },
