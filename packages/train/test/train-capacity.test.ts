@@ -49,6 +49,15 @@ describe('capacity of a run', () => {
     expect(countTensors()).toBe(tensors);
   });
 
+  it('is named once when it looks ahead', async () => {
+    const warningsOf = (events: readonly TrainEvent[]): unknown =>
+      events.flatMap((event) => (event.kind === 'start' ? [event.warnings] : []));
+    expect(warningsOf(await run({ train: 1, evaluate: 1, key: 'order' }))).toEqual([undefined]);
+    expect(warningsOf(await run({ train: 1, key: 'order', evaluate: 2, method: 'reroute' }))).toEqual([
+      [expect.stringMatching(/^routers of layers 0, 1 \("top-k-with-reroute"\): are not causal/)],
+    ]);
+  });
+
   it('is not part of the model that is saved', async () => {
     const output = place.freshOutput();
     const events = await run({ train: 1, evaluate: 1, key: 'order' }, { output });

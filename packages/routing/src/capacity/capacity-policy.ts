@@ -49,6 +49,7 @@ export function capacityPolicy(config: CapacityConfig): CapacityPolicy {
   return defineCapacityPolicy({
     name: policyName(config),
     weights: { norm: config.weights, scale: config.scale, epsilon: config.epsilon },
+    causal: isCausal(config),
     sizeFaults: (sizes) => capacitySizeFaults(config, sizes),
     applies: (problem) => actsOn(config, problem),
     plan: (problem) => {
@@ -63,6 +64,13 @@ function policyName(config: CapacityConfig): string {
   if (config.method !== 'drop') return config.method;
   if (config.granularity === 'device') return 'device-drop';
   return config.expand === null ? 'token-drop' : 'expanded-drop';
+}
+
+/** Only the earliest tokens first, whatever their pairs, never looks ahead; and a cap that nothing reaches. */
+function isCausal(config: CapacityConfig): boolean {
+  if (config.method !== 'drop') return false;
+  const isUnbounded = [config.gamma].flat().every((gamma) => gamma === Infinity);
+  return isUnbounded || (config.key === 'order' && config.priority === 'score');
 }
 
 function actsOn(config: CapacityConfig, problem: CapacityProblem): boolean {

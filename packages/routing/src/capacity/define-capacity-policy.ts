@@ -29,6 +29,8 @@ export interface CapacityPolicy extends Plugin {
   readonly kind: 'capacity-policy';
   /** Weights of the pairs that stay. */
   readonly weights: CapacityWeights;
+  /** What later tokens hold moves no pair of an earlier one, where the number of pairs and the token classes are the same. */
+  readonly causal: boolean;
   /** What is wrong with using it on a layer of these sizes; empty when nothing is. */
   sizeFaults(sizes: CapacitySizes): readonly Fault[];
   /**
@@ -45,6 +47,8 @@ export interface CapacityPolicyDefinition {
   readonly name: string;
   /** Default: the router's own weights. */
   readonly weights?: Partial<CapacityWeights>;
+  /** Default false: most policies compare tokens with later ones. */
+  readonly causal?: boolean;
   /** Default: it fits every layer. */
   sizeFaults?(sizes: CapacitySizes): readonly Fault[];
   /** Whether the policy acts on this call; default always. Where it does not, the plan stays as it is. */
@@ -87,6 +91,7 @@ export function defineCapacityPolicy(definition: CapacityPolicyDefinition): Capa
     kind: 'capacity-policy',
     name: definition.name,
     weights: Object.freeze({ norm, scale, epsilon }),
+    causal: definition.causal ?? false,
     sizeFaults: (sizes) => definition.sizeFaults?.(sizes) ?? [],
     plan: (problem) => {
       assertCapacityProblem(problem);

@@ -33,6 +33,8 @@ interface CappedSaved {
  * Puts a capacity policy behind a router. Parameters, buffers, logits and scores are those of the router; the scores are read to the
  * host once more a layer. Where the policy does not act, the route is the router's own.
  *
+ * The result is causal when both are: by `score` a token's fate depends on later tokens.
+ *
  * `output.primary` is the plan before the policy: balance losses count that one, because capped loads no longer say what the router wants.
  *
  * @param router - any router of `pairs` routes
@@ -53,6 +55,7 @@ export function withCapacity(router: Router, policy: CapacityPolicy): Router {
   return defineRouter({
     ...rest,
     name: `${router.name}-with-${policy.name}`,
+    causal: router.causal && policy.causal,
     forward: (x, parameters, options) =>
       runOp('capacity', () => cap(router.forward(x, parameters, options), { router, policy, options })),
     backward: (saved, upstream) => backward(router, saved as CappedSaved, upstream),

@@ -76,7 +76,11 @@ export function watchCapacity(
       name: policy?.name ?? 'dropless',
       ...(policy === undefined
         ? {}
-        : { weights: policy.weights, sizeFaults: (sizes) => policy.sizeFaults(sizes) }),
+        : {
+            weights: policy.weights,
+            causal: policy.causal,
+            sizeFaults: (sizes) => policy.sizeFaults(sizes),
+          }),
       plan: (problem) => {
         const after = policy?.plan(problem) ?? problem.primary;
         note(problem.layer ?? 0, problem.primary, after);

@@ -58,6 +58,7 @@ function phasePolicy(train: CapacityPolicy | null, evaluate: CapacityPolicy | nu
   return defineCapacityPolicy({
     name: either.name,
     weights: either.weights,
+    causal: [train, evaluate].every((policy) => policy === null || policy.causal),
     sizeFaults: (sizes) => either.sizeFaults(sizes),
     applies: ({ phase }) => policyOf(phase) !== null,
     plan: (problem) => policyOf(problem.phase)?.plan(problem) ?? problem.primary,

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { MoebiusError, throwIfAborted } from '@moebius/core';
 import type { Clock } from '@moebius/core';
 import { createModel, describeParameters } from '@moebius/model';
+import type { Router } from '@moebius/routing';
 import type { DecoderModel, ModelConfig, ModelOptions, WeightedLoss } from '@moebius/model';
 import { createEngine } from '@moebius/tensor';
 import type { OptimizerDefinition, ParameterStore, Treatments } from '@moebius/tensor';
@@ -87,6 +88,8 @@ export interface Session {
   best: DecoderModel | null;
   /** Wires a model of the same kind around other weights, and takes them over. */
   readonly wire: (parameters: ParameterStore) => DecoderModel;
+  /** The routers as they run, by layer, a capacity around them; null for a dense one. */
+  readonly routers: readonly (Router | null)[];
   readonly sampler: BatchSampler;
   readonly balance: readonly WeightedLoss[];
   /** Those of the options, then those of plug-ins, then TensorBoard's. */
@@ -230,6 +233,9 @@ async function createSession(
     average: config.ema === null ? null : wire(copyWeights(model.parameters)),
     best: null,
     wire,
+    routers: model.parts.routers.map((router, layer) =>
+      router === null || aroundRouter === undefined ? router : aroundRouter(router, layer),
+    ),
     balance: modelConfig.num_experts === 0 ? [] : chosen,
     callbacks: [...(options.callbacks ?? []), ...plugins.callbacks, ...tensorboard],
     plan,

@@ -99,10 +99,10 @@ async function openLoop(session: Session): Promise<Loop> {
   };
 }
 
-function startEvent({ plan, progress, dataset, options, model }: Session): StartEvent {
+function startEvent({ plan, progress, dataset, options, routers }: Session): StartEvent {
   const { steps, tokensPerStep, parameters, activeParameters, estimatedBytes, flopsPerStep } = plan;
   const { matmulFlopsPerSecond } = options;
-  const warning = causalityWarning(model.parts.routers);
+  const warning = causalityWarning(routers);
   return {
     kind: 'start',
     step: progress.step,
