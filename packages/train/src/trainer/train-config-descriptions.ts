@@ -168,4 +168,5 @@ export const trainConfigDescriptions: { readonly [path: string]: string } = {
   'model.moebius.schemaVersion': 'Of this section.',
   'model.moebius.routers': "Absent: every sparse layer has the family's gate.",
   'model.moebius.experts': "Absent: every expert is of the family's kind.",
+  'model.moebius.shared': 'Absent: no layer has a shared expert.',
 };
