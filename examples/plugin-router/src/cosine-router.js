@@ -28,9 +28,9 @@ const similarity = fromTfjs(
 /** logits `[T, E]` → probabilities `[T, E]`. */
 const probability = fromTfjs((logits) => softmax(logits), 'cosineRouter.probability');
 
-/** The factory, named `cosine` in `router` of a run; option `temperature`: where the trained one begins. */
+/** The factory, named `plain-cosine` in `router` of a run; option `temperature`: where the trained one begins. */
 export const cosine = defineRouterFactory({
-  name: 'cosine',
+  name: 'plain-cosine',
   create: ({ experts, topK }, { temperature = 0.2 }) => {
     if (typeof temperature !== 'number' || !(temperature > 0)) {
       throw new TypeError(`temperature: must be above 0, got ${JSON.stringify(temperature)}`);
@@ -42,7 +42,7 @@ export const cosine = defineRouterFactory({
 /** One router, for `createModel({ router })`. */
 export function cosineRouter({ experts, topK, temperature }) {
   return defineRouter({
-    name: 'cosine',
+    name: 'plain-cosine',
     experts,
     topK,
     parameterShapes: (modelWidth) => ({ weight: [experts, modelWidth], temperature: [1] }),

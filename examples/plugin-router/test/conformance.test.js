@@ -16,7 +16,7 @@ describeRouter(cosine.create(place, { temperature: 1 }), { describe, it });
 it('refuses a temperature that is none, naming itself', () => {
   assert.throws(() => cosine.create(place, { temperature: 0 }), {
     message:
-      'layers[0] router "cosine" create: must not throw, got temperature: must be above 0, got 0 (mend the plug-in, or its options)',
+      'layers[0] router "plain-cosine" create: must not throw, got temperature: must be above 0, got 0 (mend the plug-in, or its options)',
   });
 });
 
