@@ -18,7 +18,7 @@ function run(...parameters: string[]): Outcome {
 }
 
 describe('help', () => {
-  it.each([
+  const commands = [
     'train',
     'eval',
     'generate',
@@ -30,7 +30,8 @@ describe('help', () => {
     'tokenizer',
     'doctor',
     'bench',
-  ])('of %s has examples', (name) => {
+  ];
+  it.each(commands)('of %s has examples', (name) => {
     const { status, out } = run(name, '--help');
     expect(status).toBe(0);
     expect(out).toContain('Examples:');
@@ -40,19 +41,7 @@ describe('help', () => {
   it('of the program lists the commands and every exit status', () => {
     const { status, out } = run('--help');
     expect(status).toBe(0);
-    for (const name of [
-      'train',
-      'eval',
-      'generate',
-      'inspect',
-      'trace',
-      'plot',
-      'upcycle',
-      'experts',
-      'tokenizer',
-      'doctor',
-      'bench',
-    ]) {
+    for (const name of commands) {
       expect(out).toMatch(new RegExp(`^  ${name} `, 'm'));
     }
     expect(out).toMatch(/^ {2}130 /m);
