@@ -28,15 +28,9 @@ import {
 import type { Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
 
 import type { ExpertGradients, ExpertKind, ExpertParameters } from './define-expert.ts';
+import { acceptRoute } from './accept-route.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
-import { defineExecutor } from './expert-executor.ts';
-import type {
-  ExecutorGradients,
-  ExecutorInput,
-  ExecutorOutput,
-  ExecutorSaved,
-  ExpertExecutor,
-} from './expert-executor.ts';
+import type { ExecutorGradients, ExecutorInput, ExecutorSaved, ExpertExecutor } from './expert-executor.ts';
 import { createResidentSource } from './expert-source.ts';
 import { planPairs } from './plan-top-k.ts';
 import type { MergeRoute } from './route.ts';
@@ -60,26 +54,18 @@ interface MergeState {
  * @returns an executor of the same name; `forward` refuses with `configuration` experts of several kinds or shapes
  */
 export function acceptMerge(executor: ExpertExecutor): ExpertExecutor {
-  const own = `${executor.name}/merge`;
-  return defineExecutor({
-    ...executor,
-    accepts: [...new Set([...executor.accepts, 'merge' as const])],
-    forward: (input) =>
-      input.route.kind === 'merge'
-        ? mergeForward(input, input.route, { executor, own })
-        : executor.forward(input),
-    backward: (saved, dy) =>
-      saved.executor === own
-        ? mergeBackward(executor, saved.state as MergeState, dy)
-        : executor.backward(saved, dy),
+  return acceptRoute(executor, {
+    kind: 'merge',
+    forward: (input, route) => mergeForward(input, route, executor),
+    backward: (state: MergeState, dy) => mergeBackward(executor, state, dy),
   });
 }
 
 function* mergeForward(
   input: ExecutorInput,
   route: MergeRoute,
-  { executor, own }: { readonly executor: ExpertExecutor; readonly own: string },
-): Task<ExecutorOutput> {
+  executor: ExpertExecutor,
+): Task<{ readonly y: Tensor2D; readonly state: MergeState }> {
   const { hidden, experts, layer } = input;
   const plan = groupPlan(input, route);
   const kinds = Array.from({ length: experts.experts }, (_, e) => experts.kind(e));
@@ -110,7 +96,7 @@ function* mergeForward(
     const { y, saved } = yield* executor.forward({ layer, hidden, route: pairs, experts: source });
     done = true;
     const state: MergeState = { rows: saved, mix: cloneTensor(route.mix), experts: merged.all };
-    return { y, saved: { executor: own, state } };
+    return { y, state };
   } finally {
     disposeTree([merged.own, merged.weights, done ? null : merged.all]);
   }

@@ -10,8 +10,8 @@ import type { Task } from '@moebius/core';
 import { assertDivides, assertShape, cloneTensor, disposeTree, matMul, ones, runOp } from '@moebius/tensor';
 import type { Tensor1D, Tensor2D } from '@moebius/tensor';
 
+import { acceptRoute } from './accept-route.ts';
 import type { DispatchPlan } from './dispatch-plan.ts';
-import { defineExecutor } from './expert-executor.ts';
 import type {
   ExecutorGradients,
   ExecutorInput,
@@ -43,26 +43,18 @@ interface SlotsState {
  * @returns an executor of the same name; `forward` refuses with `shape` a number of slots that the experts do not divide
  */
 export function acceptSlots(executor: ExpertExecutor): ExpertExecutor {
-  const own = `${executor.name}/slots`;
-  return defineExecutor({
-    ...executor,
-    accepts: [...new Set([...executor.accepts, 'slots' as const])],
-    forward: (input) =>
-      input.route.kind === 'slots'
-        ? slotsForward(input, input.route, { executor, own })
-        : executor.forward(input),
-    backward: (saved, dy) =>
-      saved.executor === own
-        ? slotsBackward(executor, saved.state as SlotsState, dy)
-        : executor.backward(saved, dy),
+  return acceptRoute(executor, {
+    kind: 'slots',
+    forward: (input, route) => slotsForward(input, route, executor),
+    backward: (state: SlotsState, dy) => slotsBackward(executor, state, dy),
   });
 }
 
 function* slotsForward(
   input: ExecutorInput,
   route: SlotsRoute,
-  { executor, own }: { readonly executor: ExpertExecutor; readonly own: string },
-): Task<ExecutorOutput> {
+  executor: ExpertExecutor,
+): Task<{ readonly y: Tensor2D; readonly state: SlotsState }> {
   const { hidden, experts, layer } = input;
   const plan = slotPlan(input, route);
   const rows = runOp('slots.dispatch', () => ({
@@ -84,7 +76,7 @@ function* slotsForward(
       dispatch: cloneTensor(route.dispatch),
       combine: cloneTensor(route.combine),
     };
-    return { y: matMul<Tensor2D>(route.combine, output.y), saved: { executor: own, state } };
+    return { y: matMul<Tensor2D>(route.combine, output.y), state };
   });
 }
 
