@@ -5,8 +5,8 @@ import { join } from 'node:path';
 
 import { createRng, runSync } from '@moebius/core';
 import { loraExpert } from '@moebius/routing/experts';
-import { countTensors, disposeTree, readHostSync } from '@moebius/tensor';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { disposeTree, readHostSync } from '@moebius/tensor';
+import { describe, expect, it } from 'vitest';
 
 import {
   countParameters,
@@ -21,16 +21,11 @@ import {
 } from '../src/index.ts';
 import { prepareEngine } from './prepare-engine.ts';
 import { tinyConfig, tinyIds } from './tiny-model.ts';
+import { checkLeaks } from './leak-check.ts';
 
 await prepareEngine();
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 const ids = tinyIds(10);
 const batch = { ids, targets: Int32Array.from(ids, (_, t) => ids[(t + 1) % 10] ?? 0), batch: 2 };

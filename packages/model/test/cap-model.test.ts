@@ -12,8 +12,8 @@ import {
   defineRouter,
 } from '@moebius/routing';
 import { createRouteRecorder, recordRoutes } from '@moebius/routing/metrics';
-import { countTensors, disposeTree, readHostSync } from '@moebius/tensor';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { disposeTree, readHostSync } from '@moebius/tensor';
+import { describe, expect, it } from 'vitest';
 
 import {
   capModel,
@@ -27,16 +27,11 @@ import {
 } from '../src/index.ts';
 import { prepareEngine } from './prepare-engine.ts';
 import { tinyConfig, tinyIds } from './tiny-model.ts';
+import { checkLeaks } from './leak-check.ts';
 
 await prepareEngine();
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 function tinyModel(): DecoderModel {
   const config = tinyConfig();

@@ -11,7 +11,7 @@ import {
   type Tensor,
   type Tensor2D,
 } from '@moebius/tensor';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import {
   type Block,
@@ -25,6 +25,7 @@ import {
 } from '../src/index.ts';
 import { prepareEngine } from './prepare-engine.ts';
 import { tinyConfig, tinyIds, tinyModel } from './tiny-model.ts';
+import { checkLeaks } from './leak-check.ts';
 
 await prepareEngine();
 
@@ -36,13 +37,7 @@ const balance = [
 ];
 const settings = { balance, zLossCoefficient: 0.05 };
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 function hidden(model: DecoderModel, input: { ids: Int32Array; batch?: number }): Float32Array {
   const out = runSync(model.forward(input));

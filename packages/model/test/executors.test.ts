@@ -2,21 +2,16 @@
 import { runAsync, runSync, type Task, type Wait } from '@moebius/core';
 import { createLocalExecutor, defineExecutor, type ExpertExecutor } from '@moebius/routing';
 import { countTensors, disposeTree, readHostSync, type Tensor } from '@moebius/tensor';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import { type DecoderModel, generate } from '../src/index.ts';
 import { prepareEngine } from './prepare-engine.ts';
 import { tinyIds, tinyModel } from './tiny-model.ts';
+import { checkLeaks } from './leak-check.ts';
 
 await prepareEngine();
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 const ids = tinyIds(10);
 const batch = { ids, targets: ids, batch: 2 };
@@ -105,6 +100,7 @@ describe('a model whose experts must be waited for', () => {
   });
 
   it('frees everything when an expert cannot be had, going forward, back, or generating', async () => {
+    const before = countTensors();
     const failing = (task: Task<unknown>): Promise<unknown> =>
       runAsync(task).catch((error: unknown) => error);
     const forwards = slowModel([], 2);

@@ -12,7 +12,6 @@ import {
 import type { ExpertKind, Router, RouterDefinition } from '@moebius/routing';
 import {
   add,
-  countTensors,
   disposeTree,
   linearBackward,
   linearForward,
@@ -22,7 +21,7 @@ import {
   tensor,
 } from '@moebius/tensor';
 import type { Tensor, Tensor2D } from '@moebius/tensor';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import {
   countParameters,
@@ -36,16 +35,11 @@ import {
 import { cosineRouter } from './plugin-routers.ts';
 import { prepareEngine } from './prepare-engine.ts';
 import { tinyConfig, tinyIds, tinyModel } from './tiny-model.ts';
+import { checkLeaks } from './leak-check.ts';
 
 await prepareEngine();
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 const ids = tinyIds(10);
 const batch = { ids, targets: Int32Array.from(ids, (_, t) => ids[(t + 1) % 10] ?? 0), batch: 2 };

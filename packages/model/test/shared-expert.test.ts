@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { createRng, runSync } from '@moebius/core';
-import { countTensors, disposeTree, readHostSync, tensor } from '@moebius/tensor';
+import { disposeTree, readHostSync, tensor } from '@moebius/tensor';
 import type { Tensor } from '@moebius/tensor';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
 import {
   countActiveParameters,
@@ -23,16 +23,11 @@ import {
 } from '../src/index.ts';
 import { prepareEngine } from './prepare-engine.ts';
 import { tinyConfig, tinyIds } from './tiny-model.ts';
+import { checkLeaks } from './leak-check.ts';
 
 await prepareEngine();
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 const ids = tinyIds(10);
 const batch = { ids, targets: Int32Array.from(ids, (_, t) => ids[(t + 1) % 10] ?? 0), batch: 2 };

@@ -1,35 +1,21 @@
 import { isMoebiusError } from '@moebius/core';
-import {
-  countTensors,
-  createEngine,
-  disposeTree,
-  eye,
-  readHostSync,
-  softmax,
-  tensor1d,
-  tensor2d,
-} from '@moebius/tensor';
+import { createEngine, disposeTree, eye, readHostSync, softmax, tensor1d, tensor2d } from '@moebius/tensor';
 import type { Tensor2D } from '@moebius/tensor';
 import fc from 'fast-check';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { parseGateConfig } from './gate-config.ts';
 import { gateBackward, gateForward, gateInference } from './gate.ts';
 import type { GateOptions, GateParameters } from './gate.ts';
 import type { PairsRoute } from './route.ts';
 import { families } from '../test/gate-families.ts';
+import { checkLeaks } from '../test/leak-check.ts';
 
 beforeAll(async () => {
   await createEngine();
 });
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 /** Experts of one token, best first, with their weights. */
 function choicesOf(route: PairsRoute, token = 0): { chosen: number[]; weights: number[] } {

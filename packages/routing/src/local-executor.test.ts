@@ -1,16 +1,8 @@
 import { runAsync, runSync } from '@moebius/core';
 import type { Task } from '@moebius/core';
-import {
-  countTensors,
-  createEngine,
-  disposeTree,
-  matMul,
-  readHostSync,
-  tensor1d,
-  tensor2d,
-} from '@moebius/tensor';
+import { createEngine, disposeTree, matMul, readHostSync, tensor1d, tensor2d } from '@moebius/tensor';
 import type { Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { defineExpert } from './define-expert.ts';
 import type { ExpertKind, ExpertParameters } from './define-expert.ts';
@@ -23,18 +15,13 @@ import { createLocalExecutor } from './local-executor.ts';
 import { planTopK } from './plan-top-k.ts';
 import { checkClose, samplePlans } from './testing/index.ts';
 import { kitRng, randomTensor } from './testing/checks.ts';
+import { checkLeaks } from '../test/leak-check.ts';
 
 beforeAll(async () => {
   await createEngine();
 });
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 const width = 6;
 const hiddenWidth = 5;

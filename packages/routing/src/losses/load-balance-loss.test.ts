@@ -1,5 +1,5 @@
-import { countTensors, createEngine, disposeTree, readHostSync, softmax, tensor2d } from '@moebius/tensor';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { createEngine, disposeTree, readHostSync, softmax, tensor2d } from '@moebius/tensor';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import type { BalanceLoss, GateObservation, HostStatistics } from '../balance-loss.ts';
 import { parseGateConfig } from '../gate-config.ts';
@@ -8,18 +8,13 @@ import { addStatistics, readStatistics, takeLossGradients } from '../loss-statis
 import { planTopK } from '../plan-top-k.ts';
 import { selectExperts } from '../select-experts.kernel.ts';
 import { zLoss } from './z-loss.ts';
+import { checkLeaks } from '../../test/leak-check.ts';
 
 beforeAll(async () => {
   await createEngine();
 });
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 const reference = [
   [2, 1, 0, -1],

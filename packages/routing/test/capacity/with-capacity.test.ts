@@ -1,15 +1,7 @@
 import { isMoebiusError, runSync } from '@moebius/core';
-import {
-  countTensors,
-  createEngine,
-  disposeTree,
-  readHostSync,
-  tensor,
-  tensor1d,
-  tensor2d,
-} from '@moebius/tensor';
+import { createEngine, disposeTree, readHostSync, tensor, tensor1d, tensor2d } from '@moebius/tensor';
 import type { Tensor, Tensor1D, Tensor2D } from '@moebius/tensor';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import {
   assertPlan,
@@ -40,18 +32,13 @@ import {
   without,
 } from './capped-routers.ts';
 import type { Bench } from './capped-routers.ts';
+import { checkLeaks } from '../leak-check.ts';
 
 beforeAll(async () => {
   await createEngine();
 });
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 /** Weight by pair. */
 function weightsOf(route: { readonly plan: DispatchPlan; readonly weights: Tensor1D }): Map<number, number> {

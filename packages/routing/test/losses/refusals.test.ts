@@ -1,23 +1,18 @@
 import { isMoebiusError } from '@moebius/core';
-import { countTensors, createEngine } from '@moebius/tensor';
+import { createEngine } from '@moebius/tensor';
 import fc from 'fast-check';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { planTopK } from '../../src/index.ts';
 import { createLoss, quantileBias } from '../../src/losses/index.ts';
 import { observe, two, valueOf } from './given-layer.ts';
+import { checkLeaks } from '../leak-check.ts';
 
 beforeAll(async () => {
   await createEngine();
 });
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 const messageOf = (call: () => unknown): string => {
   try {

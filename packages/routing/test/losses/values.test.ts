@@ -1,23 +1,18 @@
-import { countTensors, createEngine } from '@moebius/tensor';
+import { createEngine } from '@moebius/tensor';
 import fc from 'fast-check';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 
 import { builtInLosses, createLoss } from '../../src/losses/index.ts';
 import { two, valueOf } from './given-layer.ts';
 import type { Given } from './given-layer.ts';
 import { lossCases } from './loss-cases.ts';
+import { checkLeaks } from '../leak-check.ts';
 
 beforeAll(async () => {
   await createEngine();
 });
 
-let before = 0;
-beforeEach(() => {
-  before = countTensors();
-});
-afterEach(() => {
-  expect(countTensors()).toBe(before);
-});
+checkLeaks();
 
 /** Four tokens that prefer nothing, with choices that go round: every count is the same. */
 const uniform: Given = {
